@@ -1,0 +1,1 @@
+"""What happens: tasks, tools, environments. Message space only; no tokens, no torch, no Ray."""

@@ -1,0 +1,1 @@
+"""What it was worth: pure functions of a trajectory."""

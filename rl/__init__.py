@@ -1,0 +1,1 @@
+"""What is learned: samples, algorithms, learners, the training loop and the command line."""

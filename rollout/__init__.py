@@ -1,0 +1,1 @@
+"""What the policy sampled: engines, episodes and trajectories in token space."""

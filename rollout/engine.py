@@ -1,0 +1,50 @@
+"""The seam between episodes and inference: token ids in, token ids out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rollout.trajectory import Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How one completion is sampled."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    max_tokens: int = 128
+    seed: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+
+
+class EngineFailed(RuntimeError):
+    """The engine died, refused or serves stale weights. Never the policy's error."""
+
+
+class Engine(Protocol):
+    """Samples completions with one version of the policy's weights."""
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that are live."""
+        ...
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling, request_id: str) -> Completion:
+        """Sample one completion after `prompt_ids`.
+
+        Raises:
+            EngineFailed: no completion could be made.
+        """
+        ...
+
+    async def load(self, version: int, weights: str) -> None:
+        """Make `weights` (a path or handle the engine understands) live as `version`."""
+        ...
+
+    async def close(self) -> None:
+        """Release the engine's processes and memory."""
+        ...
