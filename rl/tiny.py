@@ -1,0 +1,248 @@
+"""A tiny Qwen2 model and its tokenizer from nothing, primed so that it can learn tool use in minutes on a CPU.
+
+Not for training on tasks: that is the SFT recipe's work. Three things make a model of one to three million
+parameters learnable: a tokenizer in which a value is the same tokens in request, schema and call; heads that
+look back one, two and three positions from the start; and a minute of copying random strings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from envs.schema import signature
+from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
+from envs.types import Task, ToolCall
+
+logger = logging.getLogger(__name__)
+
+END_OF_TEXT = "<|endoftext|>"
+END_OF_TURN = "<|im_end|>"
+SPECIAL_TOKENS = (
+    END_OF_TEXT,
+    "<|im_start|>",
+    END_OF_TURN,
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
+
+TEMPLATE_PATH = Path(__file__).resolve().parent.parent / "rollout" / "tiny_template.jinja"
+
+SPLIT = r"[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,2}|[^A-Za-z0-9]+"
+"""Words, camelCase parts, two digits, or a run of anything else: so that a value is the same tokens wherever
+it stands, and the punctuation of JSON between two words is one token."""
+
+
+def build(
+    directory: str | Path,
+    *,
+    seed: int = 0,
+    hidden_size: int = 160,
+    num_layers: int = 4,
+    num_heads: int = 5,
+    num_kv_heads: int = 1,
+    intermediate_size: int = 480,
+    vocab_size: int = 4096,
+    max_context: int = 1024,
+    num_texts: int = 6000,
+    priming_steps: int = 400,
+) -> Path:
+    """Make the primed model and its tokenizer and save both in `directory`, in Hugging Face form."""
+    tokenizer = train_tokenizer(corpus(num_texts, seed), vocab_size)
+    model = make_model(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        intermediate_size=intermediate_size,
+        max_context=max_context,
+        pad_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+        eos_token_id=tokenizer.convert_tokens_to_ids(END_OF_TURN),
+        seed=seed,
+    )
+    prime(model, steps=priming_steps, seed=seed)
+    path = Path(directory)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def corpus(num_texts: int, seed: int) -> Iterator[str]:
+    """Text of training tasks as the model will read and write it: catalogue lines, requests, calls, results.
+
+    Half of the tasks are on real API documents, so that the words of real APIs get a fair share of the tokens.
+    """
+    tasks = ToolWorldTasks(split="train", catalogue="mixed", seed=seed, real_share=0.5)
+    for index in range(num_texts):
+        yield asyncio.run(_spoken(tasks.task(index), seed=index))
+
+
+async def _spoken(task: Task, seed: int) -> str:
+    lines = [signature(tool) for tool in task.tools]
+    lines += [message.content for message in task.prompt]
+    env = ToolWorldEnv(task)
+    demonstrator = Demonstrator(task, seed=seed)
+    messages, tools, step = list(await env.open()), task.tools, None
+    while step is None or not step.done:
+        message, _ = demonstrator.reply(messages, tools, step)
+        for call in message.calls:
+            is_call = isinstance(call, ToolCall)
+            body = json.dumps({"name": call.name, "arguments": call.arguments}) if is_call else call.text
+            lines.append(f"<tool_call>\n{body}\n</tool_call>")
+        step = await env.step(message)
+        lines += [f"<tool_response>\n{result.content}\n</tool_response>" for result in step.results]
+        messages += [message, *step.messages]
+    return "\n".join(lines) + "\n"
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with the ChatML and Hermes special tokens and the tiny chat template."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TURN,
+        pad_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+    )
+    wrapped.chat_template = TEMPLATE_PATH.read_text()
+    return wrapped
+
+
+def make_model(
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int,
+    intermediate_size: int,
+    max_context: int,
+    pad_token_id: int,
+    eos_token_id: int,
+    seed: int,
+) -> Qwen2ForCausalLM:
+    """A randomly initialised Qwen2 model with tied embeddings and previous-token heads in its first layer."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_kv_heads,
+        intermediate_size=intermediate_size,
+        max_position_embeddings=max_context,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
+        tie_word_embeddings=True,
+        pad_token_id=pad_token_id,
+        eos_token_id=eos_token_id,
+        bos_token_id=None,
+        use_sliding_window=False,
+    )
+    model = Qwen2ForCausalLM(config)
+    look_back(model, margin=5.0)
+    return model
+
+
+@torch.no_grad()
+def look_back(model: Qwen2ForCausalLM, margin: float) -> None:
+    """Set query and key biases of layer 0 so that its heads attend 1, 2 and 3 positions back.
+
+    With key bias (a, 0) in every rotary pair and query bias a (cos dw, -sin dw), the biases' share of the
+    attention logit is a**2 sum_w cos(w (i - j - d)) / sqrt(head size), which peaks at distance d.
+
+    Args:
+        model: changed in place.
+        margin: logit at distance d minus the logit one position beside it.
+    """
+    config = model.config
+    head_size = config.hidden_size // config.num_attention_heads
+    attention = model.model.layers[0].self_attn
+    frequencies = model.model.rotary_emb.inv_freq.float()  # [head_size / 2]
+    amplitude = math.sqrt(margin * math.sqrt(head_size) / (1 - torch.cos(frequencies)).sum().item())
+    heads_per_group = config.num_attention_heads // config.num_key_value_heads
+    query = attention.q_proj.bias.view(config.num_attention_heads, 2, head_size // 2)
+    key = attention.k_proj.bias.view(config.num_key_value_heads, 2, head_size // 2)
+    for head, distance in enumerate((1, 2, 3)[: config.num_attention_heads - 1]):
+        key[head // heads_per_group, 0] = amplitude
+        query[head, 0] = amplitude * torch.cos(distance * frequencies)
+        query[head, 1] = -amplitude * torch.sin(distance * frequencies)
+
+
+def copy_batch(generator: torch.Generator, *, rows: int, length: int, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Random token strings that repeat spans of themselves.
+
+    Returns:
+        token_ids int64 [rows, length], and copied bool [rows, length]: true where a token repeats an earlier
+        span and is not the first of its repetition.
+    """
+    token_ids = torch.randint(len(SPECIAL_TOKENS), vocab_size, (rows, length), generator=generator)
+    copied = torch.zeros(rows, length, dtype=torch.bool)
+    for row in range(rows):
+        position = length // 2
+        while position < length - 2:
+            span = int(torch.randint(3, 12, (), generator=generator))
+            span = min(span, length - position)
+            source = int(torch.randint(0, position - span, (), generator=generator))
+            token_ids[row, position : position + span] = token_ids[row, source : source + span]
+            copied[row, position + 1 : position + span] = True
+            position += span
+    return token_ids, copied
+
+
+def prime(model: Qwen2ForCausalLM, *, steps: int, seed: int, rows: int = 16, length: int = 96) -> float:
+    """Teach the model to copy, on random strings.
+
+    Returns:
+        The share of copied tokens that the last batch's predictions got right.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    accuracy = 0.0
+    for step in range(steps):
+        token_ids, copied = copy_batch(generator, rows=rows, length=length, vocab_size=model.config.vocab_size)
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.model(input_ids=token_ids, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden[:, :-1][copied[:, 1:]]).float()
+        targets = token_ids[:, 1:][copied[:, 1:]]
+        loss = functional.cross_entropy(logits, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        accuracy = (logits.argmax(-1) == targets).float().mean().item()
+        if step % 50 == 0:
+            logger.info("priming step %d of %d: loss %.2f, copied %.0f %%", step, steps, loss, 100 * accuracy)
+    return accuracy
