@@ -1,0 +1,52 @@
+"""Supervised learning from demonstrations, with a weight for every token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rl.algorithms import Loss, Models, Prepared
+from rl.losses import masked_sum, weighted_nll
+from rl.models import Outputs, Role
+from rl.sample import Batch, Sample, ScoredGroup
+from rollout.trajectory import Trajectory
+
+
+class SFT:
+    """Weighted negative log-likelihood of the turns that are meant to be learned from."""
+
+    roles = (Role(name="policy"),)
+
+    def samples(self, groups: Sequence[ScoredGroup]) -> list[Sample]:
+        """One sample for each trajectory that leaves something to learn."""
+        samples = [demonstration_sample(trajectory) for group in groups for trajectory in group.usable()]
+        return [sample for sample in samples if sample.num_trained]
+
+    def denominator(self, samples: Sequence[Sample]) -> float:
+        """The sum of the weights: the loss is a weighted mean over tokens."""
+        return float(sum(sample.streams["weights"].sum(dtype=np.float64) for sample in samples))
+
+    def prepare(self, batches: list[Batch], models: Models) -> Prepared:
+        """Nothing: demonstrations carry all that is needed."""
+        return Prepared(batches=batches)
+
+    def loss(self, role: str, batch: Batch, outputs: Outputs) -> Loss:
+        """Negative log-likelihood, weighted."""
+        total = weighted_nll(outputs["logprobs"], batch.streams["weights"])
+        weighted_entropy = masked_sum(outputs["entropy"].detach() * batch.streams["weights"], batch.loss_mask)
+        return Loss(total=total, metrics={"loss": total.detach(), "entropy": weighted_entropy})
+
+
+def demonstration_sample(trajectory: Trajectory) -> Sample:
+    """Weight 1 for the tokens of turns to learn from; turns with `train` false are context only."""
+    loss_mask = np.zeros(len(trajectory.token_ids), dtype=bool)
+    for turn in trajectory.turns:
+        loss_mask[turn.start : turn.end] = turn.train
+    return Sample(
+        token_ids=trajectory.token_ids,
+        loss_mask=loss_mask,
+        streams={"weights": loss_mask.astype(np.float32)},
+        group=trajectory.group_id,
+        oldest_version=trajectory.oldest_version,
+    )
