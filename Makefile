@@ -1,0 +1,56 @@
+# Two commands matter: `make train` runs the main job, `make test` runs the tests.
+# Both set everything up first; the stamp file lets a second call start at once.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# One OpenMP thread per process: the processes of a run share the cores.
+RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train train-quick test test-slow lint format lock
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## make the virtual environment with the locked CPU stack
+
+$(STAMP): requirements/cpu.lock requirements/install.sh pyproject.toml
+	@PYTHON=$(PYTHON) bash requirements/install.sh $(VENV)
+	@touch $@
+
+train: $(STAMP) ## the main job: PPO on the shipped start, evaluated before and after (ARGS="key=value ...")
+	@$(RUN) $(BIN)/tether train ppo_tiny laptop $(ARGS)
+
+train-quick: $(STAMP) ## the same in at most three minutes: fewer steps and evaluation tasks
+	@$(RUN) $(BIN)/tether train ppo_quick laptop $(ARGS)
+
+test: $(STAMP) ## the tests, without the slow ones and those that need a GPU
+	@$(RUN) $(BIN)/python -m pytest -q $(ARGS)
+
+test-slow: $(STAMP) ## all tests that need no GPU: real Ray, vLLM and DeepSpeed; minutes
+	@$(RUN) $(BIN)/python -m pytest -q -m "not gpu" $(ARGS)
+
+lint: $(STAMP) ## ruff, pyright and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# uv only resolves here; what it writes is installed by pip. torch is left out
+# because its CPU build comes from an index of its own (requirements/install.sh);
+# away from that index: make lock LOCK_TORCH="--find-links FOLDER_OF_THE_WHEEL".
+LOCK_TORCH ?= --torch-backend cpu
+lock: ## resolve requirements/cpu.in anew into requirements/cpu.lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip --quiet --disable-pip-version-check install uv
+	@echo "# The whole CPU environment but torch, for Python 3.11 on Linux x86-64. Made by \`make lock\`; install with --no-deps." > build/cpu.lock
+	build/lock/bin/uv pip compile requirements/cpu.in --quiet --no-header --no-annotate --no-emit-package torch $(LOCK_TORCH) \
+	    --override requirements/overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 >> build/cpu.lock
+	mv build/cpu.lock requirements/cpu.lock
