@@ -84,4 +84,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: LearnerConfig, p
 
 def _group(parameters: Iterable[nn.Parameter], rate: float, **settings: Any) -> dict[str, Any]:
     return {"params": list(parameters), "lr": rate, "base_lr": rate, **settings}
-

@@ -53,8 +53,7 @@ class TorchEngine:
             return
         # Every rank must contribute the same tensors, also those that got no gradient here.
         gradients = [
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            for parameter in self._parameters
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self._parameters
         ]
         flat = sum_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
         parts = flat.split([gradient.numel() for gradient in gradients])

@@ -1,0 +1,219 @@
+"""Proximal policy optimisation with a critic, GAE over action tokens, and correction for the engine's arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from rl.advantages import gae, turn_rewards
+from rl.algorithms import Loss, Models, Prepared
+from rl.losses import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    importance_weights,
+    kl_to_reference,
+    masked_sum,
+)
+from rl.models import Outputs, Role
+from rl.sample import Batch, Sample, ScoredGroup
+from rl.train_engine import max_over_ranks, sum_over_ranks
+from rollout.trajectory import UNKNOWN_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPO:
+    """Policy and critic learn from the rewards of turns."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    value_clip: float | None = None
+    """How far a value may move in one update; None: no limit."""
+    value_coefficient: float = 0.1
+    """Weight of the value loss beside the policy loss, where they share a trunk."""
+    value_trunk_gradient: float = 1.0
+    """Share of the value loss's gradient that enters a shared trunk."""
+    kl_coefficient: float = 0.0
+    """Weight of the KL to the reference; 0 needs no reference model."""
+    entropy_coefficient: float = 0.0
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    normalise_advantages: bool = True
+    """To mean 0 and deviation 1 over all action tokens of an update."""
+    critic: Literal["shared", "separate"] = "shared"
+    """A value head on the policy's trunk, or a model of its own."""
+    importance_cap: float = 2.0
+    """Largest weight for a token that the learner finds likelier than the engine did."""
+    warmup_updates: int = 0
+    """First updates in which only the value head (a separate critic: only the critic) learns."""
+
+    def __post_init__(self) -> None:
+        if self.critic not in ("shared", "separate"):
+            raise ValueError(f"critic {self.critic!r}: expected 'shared' or 'separate'")
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Policy, critic where it is separate, reference where the KL counts."""
+        shared = self.critic == "shared"
+        policy = Role(
+            name="policy",
+            values=shared,
+            value_trunk_gradient=self.value_trunk_gradient,
+            value_warmup_updates=self.warmup_updates,
+        )
+        critic = () if shared else (Role(name="critic", policy=False, values=True),)
+        reference = (Role(name="reference", trained=False),) if self.kl_coefficient else ()
+        return (policy, *critic, *reference)
+
+    def samples(self, groups: Sequence[ScoredGroup]) -> list[Sample]:
+        """One sample for each scored trajectory that our engines sampled."""
+        return [
+            Sample(
+                token_ids=trajectory.token_ids,
+                loss_mask=trajectory.action_mask,
+                streams={
+                    "rewards": turn_rewards(trajectory, score),
+                    "sampler_logprobs": np.where(trajectory.action_mask, trajectory.logprobs, 0.0).astype(np.float32),
+                },
+                group=trajectory.group_id,
+                oldest_version=trajectory.oldest_version,
+            )
+            for group in groups
+            for trajectory, score in group.scored()
+            if trajectory.oldest_version != UNKNOWN_VERSION
+        ]
+
+    def denominator(self, samples: Sequence[Sample]) -> float:
+        """The number of action tokens."""
+        return float(sum(sample.num_trained for sample in samples))
+
+    def prepare(self, batches: list[Batch], models: Models) -> Prepared:
+        """Log-probs and values before the update, reference log-probs, advantages and returns."""
+        prepared = [self._before_update(batch, models) for batch in batches]
+        metrics = _prepared_metrics(prepared, self.importance_cap)
+        if self.normalise_advantages:
+            prepared = _normalised(prepared)
+        return Prepared(batches=prepared, metrics=metrics)
+
+    def _before_update(self, batch: Batch, models: Models) -> Batch:
+        policy = models["policy"](batch)
+        values = policy["values"] if self.critic == "shared" else models["critic"](batch)["values"]
+        advantages, returns = gae(
+            batch.streams["rewards"].cpu().numpy(),
+            values.cpu().numpy(),
+            batch.loss_mask.cpu().numpy(),
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+        )
+        streams = {
+            "learner_logprobs": policy["logprobs"],
+            "values": values,
+            "advantages": torch.from_numpy(advantages).to(values.device),
+            "returns": torch.from_numpy(returns).to(values.device),
+        }
+        if self.kl_coefficient:
+            streams["reference_logprobs"] = models["reference"](batch)["logprobs"]
+        return batch.with_streams(**streams)
+
+    def loss(self, role: str, batch: Batch, outputs: Outputs) -> Loss:
+        """The critic's loss, or the policy's with the value loss of a shared trunk in it."""
+        if role == "critic":
+            value_loss = self._value_loss(batch, outputs)
+            return Loss(total=value_loss, metrics={"loss": value_loss})
+        total, metrics = self._policy_loss(batch, outputs)
+        if self.critic == "shared":
+            value_loss = self._value_loss(batch, outputs)
+            metrics["value_loss"] = value_loss
+            total = total + self.value_coefficient * value_loss
+        return Loss(total=total, metrics={"loss": total, **metrics})
+
+    def _policy_loss(self, batch: Batch, outputs: Outputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        streams, mask = batch.streams, batch.loss_mask
+        weights, _ = importance_weights(
+            streams["learner_logprobs"], streams["sampler_logprobs"], mask, cap=self.importance_cap
+        )
+        policy_loss, num_clipped = clipped_policy_loss(
+            outputs["logprobs"],
+            streams["learner_logprobs"],
+            streams["advantages"],
+            mask,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            weights=weights,
+        )
+        entropy = masked_sum(outputs["entropy"], mask)
+        total = policy_loss - self.entropy_coefficient * entropy
+        metrics = {"policy_loss": policy_loss, "clip_fraction": num_clipped, "entropy": entropy}
+        metrics["update_kl"] = kl_to_reference(outputs["logprobs"].detach(), streams["learner_logprobs"], mask)
+        if self.kl_coefficient:
+            metrics["kl"] = kl_to_reference(outputs["logprobs"], streams["reference_logprobs"], mask)
+            total = total + self.kl_coefficient * metrics["kl"]
+        return total, metrics
+
+    def _value_loss(self, batch: Batch, outputs: Outputs) -> torch.Tensor:
+        streams = batch.streams
+        return clipped_value_loss(
+            outputs["values"], streams["values"], streams["returns"], batch.loss_mask, value_clip=self.value_clip
+        )
+
+
+def _over_batches(batches: list[Batch], name: str) -> torch.Tensor:
+    """A stream's values at the trained tokens of this rank's batches: float64 [N]."""
+    return torch.cat([batch.streams[name][batch.loss_mask] for batch in batches]).double()
+
+
+def _normalised(batches: list[Batch]) -> list[Batch]:
+    """Advantages with mean 0 and deviation 1 over all ranks."""
+    advantages = _over_batches(batches, "advantages")
+    count, total = sum_over_ranks(torch.stack([advantages.new_tensor(len(advantages)), advantages.sum()]))
+    mean = total / count
+    # Squares about the mean: the difference of two large sums would lose the digits that count.
+    deviation = (sum_over_ranks((advantages - mean).square().sum()) / count).sqrt()
+    return [
+        batch.with_streams(
+            advantages=torch.where(
+                batch.loss_mask, (batch.streams["advantages"] - mean) / (deviation + 1e-8), 0.0
+            ).float()
+        )
+        for batch in batches
+    ]
+
+
+def _prepared_metrics(batches: list[Batch], importance_cap: float) -> dict[str, float]:
+    """What the update starts from, over all ranks."""
+    learner, sampler = _over_batches(batches, "learner_logprobs"), _over_batches(batches, "sampler_logprobs")
+    values, returns = _over_batches(batches, "values"), _over_batches(batches, "returns")
+    advantages = _over_batches(batches, "advantages")
+    ratio = torch.exp(learner - sampler)
+    sums = sum_over_ranks(
+        torch.stack(
+            [
+                ratio.new_tensor(len(ratio)),
+                ratio.sum(),
+                (ratio > importance_cap).double().sum(),
+                (learner - sampler).abs().sum(),
+                returns.sum(),
+                (returns - values).sum(),
+                advantages.sum(),
+                values.sum(),
+            ]
+        )
+    )
+    count = sums[0].clamp(min=1.0)
+    mean_ratio, share_capped, difference, mean_return, mean_error, mean_advantage, mean_value = sums[1:] / count
+    spreads = torch.stack([(returns - mean_return).square().sum(), (returns - values - mean_error).square().sum()])
+    return_spread, error_spread = sum_over_ranks(spreads)
+    largest = max_over_ranks(ratio.max() if len(ratio) else ratio.new_tensor(0.0))
+    return {
+        "importance_mean": mean_ratio.item(),
+        "importance_max": largest.item(),
+        "importance_capped": share_capped.item(),
+        "sampler_learner_difference": difference.item(),
+        "explained_variance": (1.0 - error_spread / return_spread.clamp(min=1e-12)).item(),
+        "advantage": mean_advantage.item(),
+        "value": mean_value.item(),
+        "return": mean_return.item(),
+    }
