@@ -1,0 +1,65 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards.types import Score
+from rl.advantages import gae, turn_rewards
+from rollout.trajectory import Trajectory
+
+
+def quadratic_gae(
+    rewards: np.ndarray, values: np.ndarray, mask: np.ndarray, gamma: float, gae_lambda: float
+) -> np.ndarray:
+    """The definition: A_i = sum_j (gamma lambda)^(j - i) (r_j + gamma V_(j+1) - V_j) over the action tokens."""
+    advantages = np.zeros(rewards.shape)
+    for row in range(len(rewards)):
+        steps = np.flatnonzero(mask[row])
+        for i, t in enumerate(steps):
+            for j in range(i, len(steps)):
+                later = values[row, steps[j + 1]] if j + 1 < len(steps) else 0.0
+                surprise = rewards[row, steps[j]] + gamma * later - values[row, steps[j]]
+                advantages[row, t] += (gamma * gae_lambda) ** (j - i) * surprise
+    return advantages
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1.0, 0.9]), st.sampled_from([0.0, 0.5, 0.95, 1.0]))
+def test_gae_equals_its_quadratic_definition(seed: int, gamma: float, gae_lambda: float) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (3, 12)
+    mask = rng.random(shape) < 0.5
+    rewards = np.where(mask, rng.normal(size=shape), 0.0).astype(np.float32)
+    values = np.where(mask, rng.normal(size=shape), 0.0).astype(np.float32)
+    advantages, returns = gae(rewards, values, mask, gamma=gamma, gae_lambda=gae_lambda)
+    expected = quadratic_gae(rewards, values, mask, gamma, gae_lambda)
+    np.testing.assert_allclose(advantages, expected, atol=1e-5)
+    np.testing.assert_allclose(returns, np.where(mask, expected + values, 0.0), atol=1e-5)
+
+
+def test_observations_are_no_steps() -> None:
+    short = gae(
+        np.array([[0, 1, 2]], np.float32), np.array([[0, 0.5, 1]], np.float32), np.array([[0, 1, 1]], bool),
+        gamma=0.9, gae_lambda=0.8,
+    )[0]  # fmt: skip
+    long = gae(
+        np.array([[0, 1, 0, 0, 2]], np.float32),
+        np.array([[0, 0.5, 9, 9, 1]], np.float32),
+        np.array([[0, 1, 0, 0, 1]], bool),
+        gamma=0.9,
+        gae_lambda=0.8,
+    )[0]
+    np.testing.assert_allclose(short[0, 1:], long[0, [1, 4]])
+    assert not long[0, [0, 2, 3]].any()
+
+
+def test_turn_rewards_sit_on_the_last_token_of_the_turn(make_trajectory: Callable[..., Trajectory]) -> None:
+    rewards = turn_rewards(make_trajectory(), Score(per_turn=np.array([0.5, -1.0], np.float32)))
+    assert rewards[4] == 0.5 and rewards[9] == -1.0
+    assert np.count_nonzero(rewards) == 2
+
+
+def test_a_score_of_another_trajectory_is_refused(make_trajectory: Callable[..., Trajectory]) -> None:
+    with pytest.raises(ValueError, match="2 turns but 3 rewards"):
+        turn_rewards(make_trajectory(), Score(per_turn=np.zeros(3, np.float32)))
