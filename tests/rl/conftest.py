@@ -57,9 +57,7 @@ def make_samples() -> Callable[..., list[Sample]]:
                 Sample(
                     token_ids=rng.integers(0, VOCABULARY, length).astype(np.int32),
                     loss_mask=loss_mask,
-                    streams={
-                        name: np.where(loss_mask, rng.random(length), 0.0).astype(np.float32) for name in streams
-                    },
+                    streams={name: np.where(loss_mask, rng.random(length), 0.0).astype(np.float32) for name in streams},
                     group=str(index),
                     oldest_version=0,
                 )

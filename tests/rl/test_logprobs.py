@@ -44,7 +44,9 @@ def test_gradients_of_logprobs_and_entropy_are_exact() -> None:
     logprobs, entropy = token_logprobs(logits, token_ids)
     (gradient,) = torch.autograd.grad((logprobs * weights + entropy * entropy_weights).sum(), logits)
     everything = logits.log_softmax(-1)
-    expected_loss = everything[range(6), token_ids] @ weights - (everything.exp() * everything).sum(-1) @ entropy_weights
+    expected_loss = (
+        everything[range(6), token_ids] @ weights - (everything.exp() * everything).sum(-1) @ entropy_weights
+    )
     (expected,) = torch.autograd.grad(expected_loss, logits)
     torch.testing.assert_close(gradient, expected)
     (gradient,) = torch.autograd.grad(token_logprobs(logits, token_ids)[0].sum(), logits)

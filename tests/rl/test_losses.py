@@ -69,7 +69,5 @@ def test_kl_estimates_the_true_divergence() -> None:
     policy, reference = torch.randn(6).log_softmax(0), torch.randn(6).log_softmax(0)
     # the expectation of k3 under the policy is the divergence itself
     mask = torch.ones(1, 1, dtype=torch.bool)
-    terms = [
-        kl_to_reference(policy[a].view(1, 1), reference[a].view(1, 1), mask) * policy[a].exp() for a in range(6)
-    ]
+    terms = [kl_to_reference(policy[a].view(1, 1), reference[a].view(1, 1), mask) * policy[a].exp() for a in range(6)]
     torch.testing.assert_close(sum(terms), (policy.exp() * (policy - reference)).sum())

@@ -9,9 +9,7 @@ from rl.models import Role, load_model
 from rl.sample import Sample, pad
 
 
-def test_attention_runs_causal_without_a_mask(
-    tiny_model_path: Path, make_samples: Callable[..., list[Sample]]
-) -> None:
+def test_attention_runs_causal_without_a_mask(tiny_model_path: Path, make_samples: Callable[..., list[Sample]]) -> None:
     model = load_model(tiny_model_path, Role(name="policy"), dtype=torch.float32)
     batch = pad(make_samples(3))
     real = torch.nn.functional.scaled_dot_product_attention
@@ -44,9 +42,7 @@ def trunk_gradient(path: Path, role: Role, samples: list[Sample], output: str, *
 def test_the_value_gradient_into_the_trunk_is_scaled(tiny_model_path: Path, make_samples: Callable) -> None:
     samples = make_samples(2)
     whole, tenth, none = (
-        trunk_gradient(
-            tiny_model_path, Role(name="p", values=True, value_trunk_gradient=share), samples, "values"
-        )
+        trunk_gradient(tiny_model_path, Role(name="p", values=True, value_trunk_gradient=share), samples, "values")
         for share in (1.0, 0.1, 0.0)
     )
     assert tenth == pytest.approx(0.1 * whole, rel=1e-4)
