@@ -1,0 +1,412 @@
+"""Grammars of tool calls: text of one assistant turn <-> content and calls.
+
+A parser never raises and never drops a call: what was meant as one and cannot be read becomes a
+`MalformedCall` with a reason. Whether a call is right is not decided here.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from envs.types import Call, Json, MalformedCall, ToolCall
+
+Span = tuple[int, int]
+"""First character and the one after the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedTurn:
+    """What one assistant turn says."""
+
+    content: str
+    """The text outside the calls, stripped."""
+    calls: tuple[Call, ...] = ()
+    spans: tuple[Span, ...] = ()
+    """Where each call stands in the text."""
+
+    def __post_init__(self) -> None:
+        if len(self.calls) != len(self.spans):
+            raise ValueError(f"{len(self.calls)} calls but {len(self.spans)} spans")
+
+
+class Parser(Protocol):
+    """One grammar of tool calls."""
+
+    def parse(self, text: str) -> ParsedTurn:
+        """Read one assistant turn; never raises."""
+        ...
+
+    def format(self, content: str, calls: Sequence[Call]) -> str:
+        """Write one assistant turn; the text of malformed calls is kept as it is."""
+        ...
+
+
+class HermesParser:
+    """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, as Hermes and Qwen write calls."""
+
+    opening = "<tool_call>"
+    closing = "</tool_call>"
+
+    def parse(self, text: str) -> ParsedTurn:
+        """Read one assistant turn; never raises."""
+        return _assemble(text, list(self._blocks(text)))
+
+    def format(self, content: str, calls: Sequence[Call]) -> str:
+        """Write one assistant turn; the text of malformed calls is kept as it is."""
+        blocks = [call.text if isinstance(call, MalformedCall) else self._format_call(call) for call in calls]
+        return "\n".join([content] * bool(content) + blocks)
+
+    def _format_call(self, call: ToolCall) -> str:
+        name = json.dumps(call.name, ensure_ascii=False)
+        arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+        return f'{self.opening}\n{{"name": {name}, "arguments": {arguments}}}\n{self.closing}'
+
+    def _blocks(self, text: str) -> Iterator[tuple[Span, Call]]:
+        position = 0
+        while True:
+            start = text.find(self.opening, position)
+            stray = text.find(self.closing, position)
+            if stray >= 0 and (start < 0 or stray < start):
+                end = stray + len(self.closing)
+                yield (position, end), _malformed(text[position:end], f"{self.closing} without {self.opening}")
+            elif start >= 0:
+                end, call = self._block(text, start)
+                yield (start, end), call
+            else:
+                return
+            position = end
+
+    def _block(self, text: str, start: int) -> tuple[int, Call]:
+        inner = start + len(self.opening)
+        end = self._end_of_json_block(text, inner)
+        if end is None:
+            close = text.find(self.closing, inner)
+            reopened = text.find(self.opening, inner)
+            if close < 0 or 0 <= reopened < close:
+                end = reopened if reopened >= 0 else len(text)
+                return end, _malformed(text[start:end], f"unclosed {self.opening}")
+            end = close + len(self.closing)
+        return end, _call_of_json(text[start:end], text[inner : end - len(self.closing)])
+
+    def _end_of_json_block(self, text: str, inner: int) -> int | None:
+        """Where the block ends if it holds one JSON value: a tag inside a JSON string closes nothing."""
+        try:
+            _, after = _SCANNER.raw_decode(text, _skip_space(text, inner))
+        except (ValueError, RecursionError):
+            return None
+        after = _skip_space(text, after)
+        return after + len(self.closing) if text.startswith(self.closing, after) else None
+
+
+class PythonParser:
+    """`f(a=1)`, one or several, bare, in brackets or one a line, as Llama and BFCL prompts write calls."""
+
+    _head = re.compile(r"(?:^[ \t]*\[?|(?<=,)|(?<=;))[ \t]*(?P<call>[^\W\d]\w*(?:\.[^\W\d]\w*)*\()", re.MULTILINE)
+    _follower = re.compile(r"\s*[,;]\s*(?P<call>[^\W\d]\w*(?:\.[^\W\d]\w*)*\()")
+
+    def parse(self, text: str) -> ParsedTurn:
+        """Read one assistant turn; never raises."""
+        found = list(self._calls(text))
+        return _assemble(text, found, separators=" \t\r\n,;[]")
+
+    def format(self, content: str, calls: Sequence[Call]) -> str:
+        """Write one assistant turn; the text of malformed calls is kept as it is."""
+        lines = [call.text if isinstance(call, MalformedCall) else self._format_call(call) for call in calls]
+        return "\n".join([content] * bool(content) + lines)
+
+    def _format_call(self, call: ToolCall) -> str:
+        return f"{call.name}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
+
+    def _calls(self, text: str) -> Iterator[tuple[Span, Call]]:
+        position = 0
+        after_call = False
+        while True:
+            match = self._follower.match(text, position) if after_call else None
+            match = match or self._head.search(text, position)
+            if match is None:
+                return
+            start = match.start("call")
+            end = _end_of_parenthesis(text, match.end() - 1)
+            if end is None:
+                line_end = text.find("\n", match.end())
+                position = line_end if line_end >= 0 else len(text)
+                yield (start, position), _malformed(text[start:position], "unclosed parenthesis")
+            else:
+                yield (start, end), _call_of_python(text[start:end])
+                position = end
+            after_call = True
+
+
+class ReactParser:
+    """`Thought: ...` / `Action: name` / `Action Input: {...}`, as ReAct prompts write calls."""
+
+    _label = re.compile(r"^[ \t]*(Thought|Action Input|Action|Observation|Final Answer)[ \t]*:", re.MULTILINE)
+
+    def parse(self, text: str) -> ParsedTurn:
+        """Read one assistant turn; never raises."""
+        found: list[tuple[Span, Call]] = []
+        content: list[str] = []
+        sections = self._sections(text)
+        content.append(text[: sections[0][1]] if sections else text)
+        index = 0
+        while index < len(sections):
+            label, start, body, end = sections[index]
+            index += 1
+            if label == "Action":
+                if index < len(sections) and sections[index][0] == "Action Input":
+                    input_body, end = sections[index][2:]
+                    index += 1
+                    found.append(
+                        (
+                            (start, end),
+                            self._call(text[start:end], text[body : sections[index - 1][1]], text[input_body:end]),
+                        )
+                    )
+                else:
+                    found.append(((start, end), _malformed(text[start:end], "Action without Action Input")))
+            elif label == "Action Input":
+                found.append(((start, end), _malformed(text[start:end], "Action Input without Action")))
+            else:
+                content.append(text[body:end] if label == "Thought" else text[start:end])
+        return ParsedTurn(
+            content="\n".join(piece.strip() for piece in content if piece.strip()),
+            calls=tuple(call for _, call in found),
+            spans=tuple(_stripped(text, span) for span, _ in found),
+        )
+
+    def format(self, content: str, calls: Sequence[Call]) -> str:
+        """Write one assistant turn; the text of malformed calls is kept as it is."""
+        lines = [f"Thought: {content}"] * bool(content)
+        for call in calls:
+            if isinstance(call, MalformedCall):
+                lines.append(call.text)
+            else:
+                arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+                lines.append(f"Action: {call.name}\nAction Input: {arguments}")
+        return "\n".join(lines)
+
+    def _sections(self, text: str) -> list[tuple[str, int, int, int]]:
+        """(label, start, start of its body, end) of each labelled section."""
+        labels = list(self._label.finditer(text))
+        ends = [label.start() for label in labels[1:]] + [len(text)] * bool(labels)
+        return [(label[1], label.start(), label.end(), end) for label, end in zip(labels, ends, strict=True)]
+
+    def _call(self, text: str, name: str, arguments: str) -> Call:
+        name = name.strip()
+        if not name:
+            return _malformed(text, "no name")
+        try:
+            value = _load_json(arguments)
+        except _Unreadable as error:
+            return _malformed(text, str(error))
+        if not isinstance(value, dict):
+            return _malformed(text, "the arguments are not an object")
+        return ToolCall(name=name, arguments=value)
+
+
+PARSERS: dict[str, Parser] = {"hermes": HermesParser(), "python": PythonParser(), "react": ReactParser()}
+"""The grammars by the names users give them."""
+
+
+class _Unreadable(ValueError):
+    """Why a call cannot be read."""
+
+
+def _malformed(text: str, reason: str) -> MalformedCall:
+    return MalformedCall(text=text.strip(), reason=reason)
+
+
+def _stripped(text: str, span: Span) -> Span:
+    piece = text[slice(*span)]
+    start = span[0] + len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
+
+
+def _assemble(text: str, found: list[tuple[Span, Call]], separators: str | None = None) -> ParsedTurn:
+    """Content is what stands around the calls; `separators` are characters that only join calls."""
+    pieces: list[str] = []
+    position = 0
+    for (start, end), _ in found:
+        pieces.append(text[position:start])
+        position = end
+    pieces.append(text[position:])
+    if found and separators is not None:
+        pieces = [piece for piece in pieces if piece.strip(separators)]
+    return ParsedTurn(
+        content="\n".join(piece.strip() for piece in pieces if piece.strip()),
+        calls=tuple(call for _, call in found),
+        spans=tuple(_stripped(text, span) for span, _ in found),
+    )
+
+
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _Unreadable(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Unreadable(f"{text} is out of range")
+    return value
+
+
+def _object_of_pairs(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Unreadable(f"duplicate key {twice!r}")
+    return value
+
+
+_SCANNER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object_of_pairs)
+
+
+def _load_json(text: str) -> Json:
+    """Strict JSON: no NaN, no duplicate keys, nothing that cannot be written as UTF-8.
+
+    Raises:
+        _Unreadable: with the reason.
+    """
+    try:
+        value = _DECODER.decode(text.strip())
+    except _Unreadable:
+        raise
+    except RecursionError:
+        raise _Unreadable("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise _Unreadable(f"invalid JSON: {error.msg} at character {error.pos}") from None
+    except ValueError as error:
+        raise _Unreadable(f"invalid JSON: {error}") from None
+    _check_writable(value)
+    return value
+
+
+def _check_writable(value: Json) -> None:
+    """A value must survive being written down: JSON allows lone surrogates, UTF-8 does not."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _Unreadable("invalid unicode") from None
+    except ValueError as error:
+        raise _Unreadable(f"not a JSON value: {error}") from None
+    except RecursionError:
+        raise _Unreadable("nested too deeply") from None
+
+
+def _call_of_json(text: str, body: str) -> Call:
+    try:
+        value = _load_json(body)
+    except _Unreadable as error:
+        return _malformed(text, str(error))
+    if not isinstance(value, dict):
+        return _malformed(text, "the call is not an object")
+    unexpected = sorted(value.keys() - {"name", "arguments"})
+    if not isinstance(value.get("name"), str) or not value["name"]:
+        reason = "no name"
+    elif "arguments" not in value:
+        reason = "no arguments"
+    elif not isinstance(value["arguments"], dict):
+        reason = "the arguments are not an object"
+    elif unexpected:
+        reason = f"unexpected key {unexpected[0]!r}"
+    else:
+        return ToolCall(name=value["name"], arguments=value["arguments"])
+    return _malformed(text, reason)
+
+
+def _end_of_parenthesis(text: str, opening: int) -> int | None:
+    """Index after the parenthesis that closes the one at `opening`; None if there is none."""
+    depth = 0
+    position = opening
+    while position < len(text):
+        character = text[position]
+        if character in "\"'":
+            after = _end_of_string(text, position)
+            if after is None:
+                return None
+            position = after
+            continue
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+        position += 1
+    return None
+
+
+def _end_of_string(text: str, opening: int) -> int | None:
+    quote = text[opening] * 3 if text.startswith(text[opening] * 3, opening) else text[opening]
+    position = opening + len(quote)
+    while position < len(text):
+        if text[position] == "\\":
+            position += 2
+        elif text.startswith(quote, position):
+            return position + len(quote)
+        elif text[position] == "\n" and len(quote) == 1:
+            return None
+        else:
+            position += 1
+    return None
+
+
+def _call_of_python(text: str) -> Call:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            node = ast.parse(text, mode="eval").body
+        if not isinstance(node, ast.Call) or node.args:
+            raise _Unreadable("positional argument" if isinstance(node, ast.Call) else "not a call")
+        names = [keyword.arg for keyword in node.keywords]
+        if None in names:
+            raise _Unreadable("** is not allowed")
+        arguments = _object_of_pairs([(keyword.arg or "", _literal(keyword.value)) for keyword in node.keywords])
+        _check_writable(arguments)
+    except _Unreadable as error:
+        return _malformed(text, str(error))
+    except SyntaxError as error:
+        return _malformed(text, f"invalid syntax: {error.msg}")
+    except (ValueError, RecursionError, MemoryError) as error:
+        return _malformed(text, f"cannot be read: {type(error).__name__}")
+    return ToolCall(name=text[: text.index("(")], arguments=arguments)
+
+
+def _literal(node: ast.expr) -> Any:
+    """The JSON value a Python literal stands for.
+
+    Raises:
+        _Unreadable: it stands for none.
+    """
+    match node:
+        case ast.Constant(value=None | bool() | int() | str()):
+            return node.value
+        case ast.Constant(value=float()) if math.isfinite(node.value):
+            return node.value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)) if math.isfinite(
+            number
+        ) and not isinstance(number, bool):
+            return -number
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return [_literal(element) for element in elements]
+        case ast.Dict(keys=keys, values=values):
+            names = [key.value if isinstance(key, ast.Constant) else None for key in keys]
+            if not all(isinstance(name, str) for name in names):
+                raise _Unreadable("an object key is not a string")
+            return _object_of_pairs(list(zip(names, map(_literal, values), strict=True)))
+    raise _Unreadable("a value is not a literal")
