@@ -1,0 +1,141 @@
+"""The environment protocol, and the environment that dispatches calls to tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from envs.actions import ACTION_NAMES, ACTIONS, CHANGE_TOOLS, FINISH, TALK_TO_USER
+from envs.schema import check
+from envs.types import (
+    Call,
+    Json,
+    MalformedCall,
+    Message,
+    Outcome,
+    Step,
+    Task,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+    ToolStatus,
+)
+
+_ACTIONS_BY_NAME = {action.name: action for action in ACTIONS}
+
+
+class Env(Protocol):
+    """Made for one task, used once."""
+
+    async def open(self) -> tuple[Message, ...]:
+        """The messages before the policy's first turn."""
+        ...
+
+    async def step(self, message: Message) -> Step:
+        """What happens after one assistant message."""
+        ...
+
+    async def close(self) -> Outcome:
+        """Release what the episode held and say how it ended. Always called, also after a failure."""
+        ...
+
+
+class ToolRunner(Protocol):
+    """Runs one call that names an offered tool and fits its schema."""
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """The result, with status ok, failed or timed_out."""
+        ...
+
+
+class ToolEnv:
+    """Dispatches the calls of each assistant message, in order, to a runner; handles the actions itself.
+
+    Two entries of `Task.facts` are read: `user` (values by parameter name: all that the simulated user can answer)
+    and `new_tools` (function schemas: what change_tools brings, once). Both may be absent.
+    """
+
+    def __init__(self, task: Task, runner: ToolRunner) -> None:
+        self.task = task
+        self._runner = runner
+        self._tools = {tool.name: tool for tool in task.tools}
+        self._new_tools: tuple[ToolSpec, ...] | None = None
+        self._tools_changed = False
+        self._outcome: Outcome | None = None
+
+    async def open(self) -> tuple[Message, ...]:
+        """The task's prompt."""
+        return self.task.prompt
+
+    async def step(self, message: Message) -> Step:
+        """Answer every call; an assistant message without a call ends the episode unfinished."""
+        if self._outcome is not None:
+            raise RuntimeError(f"task {self.task.task_id}: step after the end of the episode")
+        if not message.calls:
+            self._outcome = Outcome(finished=False, answer=message.content)
+            return Step(messages=(), done=True)
+        self._new_tools = None
+        results = tuple([await self._answer(call) for call in message.calls])
+        if self._outcome is not None:
+            return Step(messages=(), results=results, done=True)
+        messages = tuple(Message(role="tool", content=result.content, call_id=result.call_id) for result in results)
+        if self._new_tools is None:
+            return Step(messages=messages, results=results)
+        # The calls of this message were written for the old tools, so the new ones hold from the next on.
+        self._tools = {tool.name: tool for tool in self._new_tools}
+        return Step(messages=messages, results=results, tools=self._new_tools + ACTIONS)
+
+    async def close(self) -> Outcome:
+        """How the episode ended."""
+        return self._outcome or Outcome()
+
+    def describe_tools(self, tools: Sequence[ToolSpec]) -> Json:
+        """New tools as the policy reads them in the result of change_tools."""
+        return [tool.to_json() for tool in tools]
+
+    async def _answer(self, call: Call) -> ToolResult:
+        if isinstance(call, MalformedCall):
+            return _refusal(call, ToolStatus.MALFORMED, f"malformed call: {call.reason}")
+        tool = _ACTIONS_BY_NAME.get(call.name) or self._tools.get(call.name)
+        if tool is None:
+            return _refusal(call, ToolStatus.UNKNOWN_TOOL, f"no tool {call.name}")
+        problems = check(call.arguments, tool.parameters)
+        if problems:
+            return _refusal(call, ToolStatus.INVALID_ARGUMENTS, "; ".join(problem.detail for problem in problems))
+        if call.name in ACTION_NAMES:
+            return self._act(call)
+        return await self._runner.run(call)
+
+    def _act(self, call: ToolCall) -> ToolResult:
+        content: Json = {}
+        if call.name == TALK_TO_USER:
+            content = self._ask(call.arguments["missing"])
+        elif call.name == CHANGE_TOOLS:
+            content = self._change()
+        elif call.name == FINISH:
+            self._outcome = Outcome(finished=True, answer=call.arguments["answer"])
+        return ToolResult(call_id=call.call_id, status=ToolStatus.OK, content=compact(content))
+
+    def _ask(self, missing: Sequence[str]) -> Json:
+        known = self.task.facts.get("user") or {}
+        if not missing:
+            return "which parameters are missing?"
+        return {name: known.get(name, "I do not know") for name in missing}
+
+    def _change(self) -> Json:
+        fresh = tuple(ToolSpec.from_json(tool) for tool in self.task.facts.get("new_tools") or ())
+        if self._tools_changed or not fresh:
+            return {"tools": [], "note": "no other tools"}
+        self._tools_changed = True
+        self._new_tools = fresh
+        return {"tools": self.describe_tools(fresh)}
+
+
+def compact(value: Json) -> str:
+    """JSON without spaces."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _refusal(call: Call, status: ToolStatus, error: str) -> ToolResult:
+    return ToolResult(call_id=call.call_id, status=status, content=compact({"error": error}))

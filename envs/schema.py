@@ -1,0 +1,152 @@
+"""Arguments against a JSON schema, and the one-line form of a tool. States facts; judges nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+
+from envs.types import Json, ToolSpec
+
+
+class ProblemKind(StrEnum):
+    """Every way in which arguments can miss their schema."""
+
+    MISSING_ARGUMENT = "missing_argument"
+    UNKNOWN_ARGUMENT = "unknown_argument"
+    BAD_TYPE = "bad_type"
+    BAD_ENUM = "bad_enum"
+    BAD_FORMAT = "bad_format"
+    """Pattern, format, range, length and every other constraint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with the arguments of a call."""
+
+    kind: ProblemKind
+    pointer: str
+    """JSON pointer of the argument, such as "/city"; "" for the arguments as a whole."""
+    detail: str
+
+
+def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
+    """Everything that is wrong with `arguments`; empty if they fit.
+
+    Types are strict: a boolean is no integer, "3" is no number, 3.0 is an integer. An argument that the schema does
+    not name is unknown, unless the schema has an `additionalProperties` that allows it.
+
+    Raises:
+        ValueError: `parameters` is no valid JSON schema.
+    """
+    if not isinstance(arguments, Mapping):
+        return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
+    validator = _validator(json.dumps(parameters, sort_keys=True))
+    problems = _unknown(arguments, parameters)
+    for error in validator.iter_errors(dict(arguments)):
+        problems.extend(_problems(error))
+    return list(dict.fromkeys(problems))
+
+
+def signature(tool: ToolSpec) -> str:
+    """The tool in one line: `book_flight(city: string, class?: economy|business, date: date)`."""
+    required = set(tool.required)
+    parts = [
+        f"{name}{'' if name in required else '?'}: {type_name(schema)}" for name, schema in tool.properties.items()
+    ]
+    return f"{tool.name}({', '.join(parts)})"
+
+
+def type_name(schema: Mapping[str, Json]) -> str:
+    """The type of one parameter as `signature` shows it: enum values, else the format, else the type."""
+    if "enum" in schema:
+        return "|".join(value if isinstance(value, str) else json.dumps(value) for value in schema["enum"])
+    kind = schema.get("type", "any")
+    if kind == "string":
+        return "date" if schema.get("format") == "date" else "string"
+    if kind == "array":
+        return f"{type_name(schema.get('items') or {})}[]"
+    return "|".join(kind) if isinstance(kind, list) else str(kind)
+
+
+@lru_cache(maxsize=65536)
+def _validator(schema_json: str) -> Draft202012Validator:
+    schema = json.loads(schema_json)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"not a JSON schema: {error.message} at {error.json_path}") from error
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def _unknown(arguments: Mapping[str, Json], parameters: Mapping[str, Json]) -> list[Problem]:
+    if "additionalProperties" in parameters or "patternProperties" in parameters:
+        return []
+    known = parameters.get("properties", {})
+    return [
+        Problem(kind=ProblemKind.UNKNOWN_ARGUMENT, pointer=_pointer([name]), detail=f"unknown argument {name}")
+        for name in arguments
+        if name not in known
+    ]
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    path = list(error.absolute_path)
+    instance = error.instance
+    match error.validator:
+        case "required":
+            # jsonschema yields one error for each missing name but does not say which in a field.
+            for name in error.validator_value:
+                if name not in instance:
+                    yield Problem(
+                        kind=ProblemKind.MISSING_ARGUMENT, pointer=_pointer([*path, name]), detail=f"missing {name}"
+                    )
+        case "additionalProperties" | "unevaluatedProperties":
+            known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
+            for name in instance:
+                if name not in known:
+                    yield Problem(
+                        kind=ProblemKind.UNKNOWN_ARGUMENT,
+                        pointer=_pointer([*path, name]),
+                        detail=f"unknown argument {name}",
+                    )
+        case "type":
+            yield _named(ProblemKind.BAD_TYPE, path, f"must be {_listed(error.validator_value)}")
+        case "enum":
+            yield _named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(error.validator_value)}")
+        case "const":
+            yield _named(ProblemKind.BAD_ENUM, path, f"must be {json.dumps(error.validator_value)}")
+        case "format":
+            yield _named(ProblemKind.BAD_FORMAT, path, f"must be a {error.validator_value}")
+        case "anyOf" | "oneOf":
+            yield _named(_alternative_kind(error), path, error.message)
+        case _:
+            yield _named(ProblemKind.BAD_FORMAT, path, error.message)
+
+
+def _alternative_kind(error: ValidationError) -> ProblemKind:
+    """The kind of the alternative that came closest: any other fault means that a branch had the right type."""
+    inner = {problem.kind for context in error.context or () for problem in _problems(context)}
+    for kind in (ProblemKind.BAD_ENUM, ProblemKind.BAD_FORMAT):
+        if kind in inner:
+            return kind
+    return ProblemKind.BAD_TYPE if inner else ProblemKind.BAD_FORMAT
+
+
+def _named(kind: ProblemKind, path: list[str | int], detail: str) -> Problem:
+    subject = str(path[-1]) if path else "arguments"
+    return Problem(kind=kind, pointer=_pointer(path), detail=f"{subject} {detail}")
+
+
+def _listed(value: Json) -> str:
+    values = value if isinstance(value, list) else [value]
+    return "|".join(item if isinstance(item, str) else json.dumps(item) for item in values)
+
+
+def _pointer(path: list[str | int]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
