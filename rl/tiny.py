@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from envs.actions import ACTIONS
 from envs.schema import signature
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
 from envs.types import Task, ToolCall
@@ -95,7 +96,7 @@ async def _spoken(task: Task, seed: int) -> str:
     lines += [message.content for message in task.prompt]
     env = ToolWorldEnv(task)
     demonstrator = Demonstrator(task, seed=seed)
-    messages, tools, step = list(await env.open()), task.tools, None
+    messages, tools, step = list(await env.open()), task.tools + ACTIONS, None
     while step is None or not step.done:
         message, _ = demonstrator.reply(messages, tools, step)
         for call in message.calls:
@@ -103,6 +104,7 @@ async def _spoken(task: Task, seed: int) -> str:
             body = json.dumps({"name": call.name, "arguments": call.arguments}) if is_call else call.text
             lines.append(f"<tool_call>\n{body}\n</tool_call>")
         step = await env.step(message)
+        tools = step.tools or tools
         lines += [f"<tool_response>\n{result.content}\n</tool_response>" for result in step.results]
         messages += [message, *step.messages]
     return "\n".join(lines) + "\n"
