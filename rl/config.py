@@ -1,0 +1,536 @@
+"""The whole run as one strict model: a recipe (what to learn), a cluster file (where it runs), key=value overrides.
+
+Imports neither torch nor ray, so that bad input is refused before anything heavy starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import tempfile
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from envs.component import Component
+
+RESOLVED_NAME = "config.json"
+"""The resolved run, written into its directory."""
+
+
+class ConfigError(ValueError):
+    """Bad input of the user: one line that says where, what came and what was expected."""
+
+
+class Section(BaseModel):
+    """A table of the configuration; knows all its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Run(Section):
+    """Identity, length and place of the run."""
+
+    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=100, ge=0)
+    """Updates of the weights; the loop ends after so many."""
+    max_seconds: float = Field(default=0.0, ge=0)
+    """Wall-clock limit of the learning loop; 0: none. Schedules follow what runs out first."""
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Steps between checkpoints; 0: only at the end and on interruption."""
+    keep_trajectories_every: int = Field(default=0, ge=0)
+    """Steps between those whose trajectories are kept as Parquet; 0: none, 1: all."""
+    directory: str = "runs"
+    """Folder under which every run makes its own."""
+
+
+class Model(Section):
+    """The model to start from: a folder, or a function that makes one."""
+
+    path: str = ""
+    """A Hugging Face model folder; `package:NAME` is one shipped with tether."""
+    init: Component | None = None
+    """Called with the folder to fill and `seed`; must leave a Hugging Face model and tokenizer there."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Model:
+        if bool(self.path) == (self.init is not None):
+            raise ValueError("model: give exactly one of model.path and model.init")
+        return self
+
+
+class Source(Section):
+    """Where trajectories come from: rollouts, demonstrations made on demand, or a file of conversations."""
+
+    tasks: Component | str = ""
+    """A task file (JSONL or Parquet), or a factory called with `seed` whose product has `task(index)`."""
+    env: Component = Component(factory="envs.toolworld:ToolWorldEnv")
+    """Called with a task."""
+    demonstrations: Component | None = None
+    """A message-space policy, called with a task and `seed`; its turns become the training data."""
+    conversations: str = ""
+    """JSONL or Parquet with `messages` and `tools` in OpenAI form, one conversation a row."""
+    mask_errors: bool = False
+    """Keep the erroneous turns of demonstrations as context and out of the loss."""
+    groups_per_step: int = Field(default=32, ge=1)
+    group_size: int = Field(default=1, ge=1)
+    """Trajectories of one task."""
+    max_staleness: int = Field(default=0, ge=0)
+    """Updates the weights may be ahead of those that sampled a trajectory; 0: sample, then learn."""
+    num_workers: int = Field(default=1, ge=0)
+    """Processes that make demonstrations ahead of the learner; 0: make them in the driver."""
+    max_failure_share: float = Field(default=0.2, ge=0, le=1)
+    """The run stops when a larger share of a step's episodes failed by the infrastructure."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing is sampled from the policy."""
+        return self.demonstrations is not None or bool(self.conversations)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        if self.conversations and (self.tasks or self.demonstrations):
+            raise ValueError("source.conversations: stands alone, without source.tasks and source.demonstrations")
+        if not self.conversations and not self.tasks:
+            raise ValueError("source.tasks: missing; give a task file or a factory")
+        return self
+
+
+class Sampling(Section):
+    """How the policy is sampled in training."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=128, ge=1)
+    """Of one turn."""
+    max_turns: int = Field(default=6, ge=1)
+
+
+class Learner(Section):
+    """How the weights are changed."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    adamw_learning_rate: float = Field(default=0.0, ge=0)
+    """With Muon: of what AdamW trains beside it; 0: the same as learning_rate."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    betas: list[float] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Of Muon."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "linear", "warmup_stable_decay"] = "constant"
+    warmup_fraction: float = Field(default=0.0, ge=0, le=1)
+    decay_fraction: float = Field(default=0.4, ge=0, le=1)
+    final_fraction: float = Field(default=0.0, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    minibatches: int = Field(default=1, ge=1)
+    epochs: int = Field(default=1, ge=1)
+
+
+class Evaluation(Section):
+    """What is measured before and after training."""
+
+    before: bool = False
+    after: bool = False
+    tasks: list[str] = ["heldout"]
+    """Names known to `tether eval` (heldout, real) or task files; the second and later ones are set apart."""
+    num: int = Field(default=600, ge=1)
+    """Tasks of the first set."""
+    num_others: int = Field(default=300, ge=1)
+    """Tasks of each further set."""
+    seed: int = Field(default=20_000, ge=0)
+    """Of the evaluation's tasks and sampling; the same whatever the run's seed, so that runs can be paired."""
+    temperatures: list[float] = [1.0, 0.0]
+
+
+class LearnerGroup(Section):
+    """How many processes learn, and on what."""
+
+    num_ranks: int = Field(default=1, ge=1)
+    engine: Literal["deepspeed", "torch"] = "deepspeed"
+    zero_stage: int = Field(default=0, ge=0, le=3)
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    micro_batch_tokens: int = Field(default=8192, ge=1)
+    backend: Literal["gloo", "nccl"] = "gloo"
+    num_cpus_per_rank: float = Field(default=1, ge=0)
+    num_gpus_per_rank: float = Field(default=0, ge=0)
+    num_threads: int = Field(default=1, ge=1)
+    """OpenMP threads of one rank."""
+
+
+class RolloutPool(Section):
+    """How many engines sample, and on what."""
+
+    num_workers: int = Field(default=1, ge=1)
+    engine: Component = Component(factory="rollout.vllm_engine:VllmEngine")
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    concurrency: int = Field(default=64, ge=1)
+    """Episodes one worker runs at the same time."""
+    kv_cache_gib: float = Field(default=0.0, ge=0)
+    """Of one worker; 0: what gpu_memory_utilization leaves."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    max_context: int = Field(default=1024, ge=16)
+    """Tokens of prompt and episode together."""
+    num_cpus_per_worker: float = Field(default=1, ge=0)
+    num_gpus_per_worker: float = Field(default=0, ge=0)
+    num_threads: int = Field(default=1, ge=1)
+    """OpenMP threads of one worker."""
+
+
+class RewardPool(Section):
+    """How many processes score trajectories."""
+
+    num_actors: int = Field(default=1, ge=1)
+    num_cpus_per_actor: float = Field(default=0, ge=0)
+
+
+class Weights(Section):
+    """How new weights reach the engines."""
+
+    transfer: Literal["memory", "directory"] = "memory"
+    """`memory`: a file in this machine's shared memory. `directory`: a file under the run directory, which all
+    machines must see."""
+
+
+class Ray(Section):
+    """The Ray cluster to run on."""
+
+    num_cpus: int = Field(default=0, ge=0)
+    """Of a local Ray started for this run; 0: as many as its actors ask for, at least the machine's cores."""
+    join: bool = False
+    """Join a running cluster, and refuse to start one."""
+    wait_seconds: float = Field(default=0.0, ge=0)
+    """How long to wait for an autoscaling cluster to grow to what is asked for."""
+
+
+class Config(Section):
+    """One run, resolved."""
+
+    run: Run = Run()
+    model: Model
+    source: Source
+    sampling: Sampling = Sampling()
+    reward: Component = Component(factory="rewards.error_reward:tl_monotone")
+    algorithm: Component
+    learner: Learner = Learner()
+    evaluation: Evaluation = Evaluation()
+    learner_group: LearnerGroup = LearnerGroup()
+    rollout_pool: RolloutPool = RolloutPool()
+    reward_pool: RewardPool = RewardPool()
+    weights: Weights = Weights()
+    ray: Ray = Ray()
+    resume: str = ""
+    """A run directory to continue."""
+    recipe: str = ""
+    """Name of the recipe, for the run's directory."""
+
+    def resources(self) -> dict[str, float]:
+        """CPUs and GPUs all actors of the run ask Ray for."""
+        ranks, pool = self.learner_group, self.rollout_pool
+        cpus = ranks.num_ranks * ranks.num_cpus_per_rank
+        gpus = ranks.num_ranks * ranks.num_gpus_per_rank
+        if not self.source.offline or self.evaluation.before or self.evaluation.after:
+            cpus += pool.num_workers * pool.num_cpus_per_worker
+            gpus += pool.num_workers * pool.num_gpus_per_worker
+        if not self.source.offline:
+            cpus += self.reward_pool.num_actors * self.reward_pool.num_cpus_per_actor
+        return {"CPU": cpus, "GPU": gpus}
+
+
+CLUSTER_KEYS = frozenset({"run.directory", "learner_group", "rollout_pool", "reward_pool", "weights", "ray"})
+"""What a cluster file says; everything else belongs to the recipe."""
+
+
+def load(recipe: str, cluster: str = "laptop", overrides: Sequence[str] = ()) -> Config:
+    """Resolve a run from a recipe, a cluster file and `key=value` overrides, which win.
+
+    Args:
+        recipe: a TOML file, or the name of a shipped recipe.
+        cluster: a TOML file, or the name of a shipped cluster file.
+        overrides: such as `learner.learning_rate=1e-6`; values are TOML, and what is not TOML is a string.
+
+    Raises:
+        ConfigError: with one line that names the file or override, the key and what was expected.
+    """
+    tables = _default_parts()
+    for path, is_cluster in ((find(recipe, "recipe"), False), (find(cluster, "cluster"), True)):
+        table = _read(path)
+        _check_names(table, str(path))
+        for key in _leaves(table):
+            if _is_cluster_key(key) != is_cluster:
+                other = "a recipe" if is_cluster else "a cluster file"
+                raise ConfigError(f"{path}: {key} belongs into {other}")
+        _merge(tables, table)
+    for override in overrides:
+        table = _parse_override(override)
+        _check_names(table, override)
+        _merge(tables, table)
+    tables["recipe"] = Path(recipe).stem
+    return _validate(tables)
+
+
+def read_resolved(run_directory: Path) -> Config:
+    """The configuration a run was started with.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = run_directory / RESOLVED_NAME
+    try:
+        return _validate(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{run_directory}: expected a run directory with {RESOLVED_NAME}: {error}") from error
+
+
+def write_resolved(config: Config, run_directory: Path) -> None:
+    """Write the configuration beside the run's checkpoints. JSON says that a program wrote it."""
+    text = json.dumps(config.model_dump(mode="json"), indent=2)
+    (run_directory / RESOLVED_NAME).write_text(text + "\n")
+
+
+def find(name: str, kind: Literal["recipe", "cluster"]) -> Path:
+    """The file that `name` means: a path if it has a slash or ends in .toml, else a shipped name.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if "/" in name or name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"{kind} {name}: no such file")
+        return path
+    folder = shipped(kind)
+    path = folder / f"{name}.toml"
+    if path.is_file():
+        return path
+    known = sorted(file.stem for file in folder.glob("*.toml"))
+    raise ConfigError(f"{kind} {name!r} is not shipped{_nearest(name, known)}; there are: {', '.join(known)}")
+
+
+def shipped(kind: Literal["recipe", "cluster"]) -> Path:
+    """The folder of the shipped files."""
+    package = resources.files("rl") / "recipes" if kind == "recipe" else resources.files("clusters")
+    return Path(str(package))
+
+
+def model_path(name: str) -> Path:
+    """The folder that `model.path` means; `package:NAME` is one shipped with tether."""
+    if name.startswith("package:"):
+        return Path(str(resources.files("rl") / "models_shipped" / name.removeprefix("package:")))
+    return Path(name).expanduser()
+
+
+def check(config: Config) -> None:
+    """Check every part on the driver, the cheap ones first; starts nothing and touches no accelerator.
+
+    Raises:
+        ConfigError: with one line.
+    """
+    if config.resume:
+        read_resolved(Path(config.resume))
+    else:
+        check_directory(Path(config.run.directory))
+    check_model(config.model)
+    source = config.source
+    _check_part("source.env", source.env, "task")
+    if isinstance(source.tasks, Component):
+        _check_part("source.tasks", source.tasks, seed=config.run.seed)
+    elif source.tasks:
+        _check_task_file(source.tasks)
+    if source.demonstrations is not None:
+        _check_part("source.demonstrations", source.demonstrations, "task", seed=config.run.seed)
+    if source.conversations and not Path(source.conversations).is_file():
+        raise ConfigError(f"source.conversations: {source.conversations}: no such file")
+    if not source.offline:
+        _check_part("reward", config.reward)
+    for name in config.evaluation.tasks:
+        if "/" in name or "." in name:
+            _check_task_file(name)
+    # Last, because algorithms import torch.
+    _check_part("algorithm", config.algorithm)
+
+
+def check_model(model: Model) -> None:
+    """Refuse a model folder that is not one.
+
+    Raises:
+        ConfigError: the folder, its configuration or its tokenizer is missing.
+    """
+    if model.init is not None:
+        _check_part("model.init", model.init, "directory", seed=0)
+        return
+    path = model_path(model.path)
+    if not path.is_dir():
+        raise ConfigError(f"model.path: {path}: no such folder")
+    for names in (("config.json",), ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        if not any((path / name).is_file() for name in names):
+            raise ConfigError(f"model.path: {path} is no model folder: {names[0]} is missing")
+
+
+def check_directory(directory: Path) -> None:
+    """Refuse a run directory that cannot be written, and a relative one in a submitted job.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    if in_submitted_job() and not directory.is_absolute():
+        raise ConfigError(
+            f"run.directory: {directory} is relative, and a submitted job runs in Ray's temporary copy; "
+            "name an absolute directory that outlives it"
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ConfigError(f"run.directory: cannot write to {directory}: {error.strerror or error}") from error
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entrypoint of a Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ or "RAY_JOB_ID" in os.environ
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the configuration."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        inner = _section_of(field.annotation)
+        if inner is not None:
+            yield from known_keys(inner, f"{prefix}{name}.")
+
+
+def _check_part(key: str, component: Component, *args: str, **kwargs: Any) -> None:
+    try:
+        component.check(*args, **kwargs)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _check_task_file(name: str) -> None:
+    from envs.tasks import read_tasks
+
+    try:
+        next(iter(read_tasks(Path(name))))
+    except (OSError, ValueError, StopIteration) as error:
+        raise ConfigError(f"source.tasks: {error or 'no tasks in ' + name}") from error
+
+
+def _default_parts(section: type[BaseModel] = Config) -> dict[str, Any]:
+    """The default components as tables, so that an override may set one of their options."""
+    tables: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        inner = _section_of(field.annotation)
+        if isinstance(field.default, Component):
+            tables[name] = field.default.model_dump()
+        elif inner is not None and inner is not Component and (parts := _default_parts(inner)):
+            tables[name] = parts
+    return tables
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, separator, value = override.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        raise ConfigError(f"{override!r}: expected key=value, such as learner.learning_rate=1e-6")
+    try:
+        return tomllib.loads(f"{key} = {value}")
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return tomllib.loads(f"{key} = {json.dumps(value)}")
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{override!r}: {key!r} is no dotted key") from error
+
+
+def _merge(base: dict[str, Any], table: Mapping[str, Any], in_options: bool = False) -> None:
+    """Merge `table` into `base`; a new factory brings its own options."""
+    if "factory" in table and not in_options and table["factory"] != base.get("factory"):
+        base.clear()
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            inner = base.setdefault(key, {})
+            if not isinstance(inner, dict):
+                inner = base[key] = {}
+            _merge(inner, value, in_options or key == "options")
+        else:
+            base[key] = value
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def _is_cluster_key(key: str) -> bool:
+    return key in CLUSTER_KEYS or key.split(".")[0] in CLUSTER_KEYS
+
+
+def _check_names(table: Mapping[str, Any], where: str) -> None:
+    """Refuse the first unknown key, with the nearest known name."""
+    key = _unknown(table, Config, "")
+    if key is not None:
+        raise ConfigError(f"{where}: unknown key {key}{_nearest(key, list(known_keys()))}")
+
+
+def _unknown(table: Mapping[str, Any], section: type[BaseModel], prefix: str) -> str | None:
+    for key, value in table.items():
+        field = section.model_fields.get(key)
+        if field is None:
+            return prefix + next(_leaves({key: value}), key)
+        inner = _section_of(field.annotation)
+        if inner is not None and isinstance(value, Mapping):
+            unknown = _unknown(value, inner, f"{prefix}{key}.")
+            if unknown is not None:
+                return unknown
+    return None
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The model class in a field's annotation, also inside a union."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((found for part in typing.get_args(annotation) if (found := _section_of(part))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near:
+        # A right name in the wrong table, or without one.
+        last = name.rsplit(".", 1)[-1]
+        by_last = {key.rsplit(".", 1)[-1]: key for key in known}
+        near = [by_last[match] for match in difflib.get_close_matches(last, list(by_last), n=1)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _validate(tables: Mapping[str, Any]) -> Config:
+    try:
+        config = Config.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(part for part in first["loc"] if isinstance(part, str) and part not in ("str", "Component"))
+        message = first["msg"].removeprefix("Value error, ")
+        came = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+        raise ConfigError(f"{key}: {message}{came}" if key and not message.startswith(key) else message) from error
+    for name, value in (("learner.learning_rate", config.learner.learning_rate),):
+        if not math.isfinite(value):
+            raise ConfigError(f"{name}: expected a finite number, got {value}")
+    return config

@@ -1,0 +1,171 @@
+import os
+
+import pytest
+
+from rl import config as configs
+from rl.config import Config, ConfigError, check, load
+
+RECIPE = """
+[run]
+steps = 5
+[model]
+path = "{model}"
+[source]
+tasks = {{factory = "envs.toolworld:ToolWorldTasks"}}
+groups_per_step = 4
+[reward]
+factory = "rewards.error_reward:tl_monotone"
+[algorithm]
+factory = "rl.algorithms.ppo:PPO"
+options = {{clip_low = 0.2}}
+"""
+CLUSTER = '[run]\ndirectory = "{runs}"\n[learner_group]\nnum_ranks = 2\n'
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path, model):
+    recipe, cluster = tmp_path / "recipe.toml", tmp_path / "cluster.toml"
+    recipe.write_text(RECIPE.format(model=model))
+    cluster.write_text(CLUSTER.format(runs=tmp_path / "runs"))
+    return str(recipe), str(cluster)
+
+
+def error_of(*args, **kwargs) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(*args, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_recipe_cluster_and_overrides_merge_into_one_run(files):
+    config = load(*files, ["learner.learning_rate=1e-5", "run.seed=3", "evaluation.tasks=['real']"])
+    assert config.learner_group.num_ranks == 2
+    assert config.run.steps == 5
+    assert config.learner.learning_rate == 1e-5
+    assert config.run.seed == 3
+    assert config.evaluation.tasks == ["real"]
+    assert config.recipe == "recipe"
+
+
+def test_a_value_that_is_not_toml_is_a_string(files):
+    assert load(*files, ["resume=runs/ppo-1"]).resume == "runs/ppo-1"
+
+
+def test_an_override_reaches_into_options_and_keeps_the_others(files):
+    options = load(*files, ["algorithm.options.clip_high=0.28"]).algorithm.options
+    assert options == {"clip_low": 0.2, "clip_high": 0.28}
+
+
+def test_a_new_factory_drops_the_options_of_the_old_one(files):
+    assert load(*files, ["algorithm.factory=rl.algorithms.sft:SFT"]).algorithm.options == {}
+
+
+def test_a_misspelt_override_names_the_nearest_key(files):
+    message = error_of(*files, ["learner.learning_rat=1"])
+    assert "unknown key learner.learning_rat; did you mean learner.learning_rate?" in message
+
+
+def test_a_right_key_in_the_wrong_table_is_found(files):
+    assert "did you mean learner.learning_rate?" in error_of(*files, ["adam.learning_rate=1"])
+
+
+def test_a_misspelt_key_in_a_file_names_the_file(files, tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("[rollout_pool]\nnum_worker = 2\n")
+    message = error_of(files[0], str(path))
+    assert "bad.toml" in message
+    assert "did you mean rollout_pool.num_workers?" in message
+
+
+def test_a_broken_file_says_where(files, tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("[run\n")
+    assert "line 1" in error_of(files[0], str(path))
+
+
+def test_recipe_and_cluster_share_no_key(files, tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("[learner]\nlearning_rate = 1e-3\n")
+    assert "learner.learning_rate belongs into a recipe" in error_of(files[0], str(path))
+    assert "belongs into a cluster file" in error_of(files[1], files[1])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("run.steps=many", "run.steps: "),
+        ("run.steps=-1", "greater than or equal to 0"),
+        ("learner.optimizer=sgd", "'adamw' or 'muon'"),
+        ("sampling.temperature='hot'", "sampling.temperature"),
+        ("run.steps", "expected key=value"),
+        ("source.tasks=''", "source.tasks: missing"),
+        ("model.init.factory=a:b", "exactly one of"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_key(files, override, expected):
+    assert expected in error_of(*files, [override])
+
+
+def test_an_unknown_recipe_name_lists_those_shipped():
+    assert "there are:" in error_of("ppo_tinny")
+
+
+def test_a_missing_file_is_named(files):
+    assert "./nowhere.toml: no such file" in error_of("./nowhere.toml", files[1])
+
+
+def test_the_resolved_run_reads_back_as_it_was(files, tmp_path):
+    config = load(*files, ["algorithm.options.clip_high=0.3"])
+    configs.write_resolved(config, tmp_path)
+    assert configs.read_resolved(tmp_path) == config
+
+
+def test_every_known_key_is_reachable():
+    keys = set(configs.known_keys())
+    assert {"run.directory", "source.env.factory", "learner.learning_rate", "ray.join"} <= keys
+    assert Config.model_fields.keys() <= keys
+
+
+def test_a_missing_model_folder_is_refused(files):
+    with pytest.raises(ConfigError, match=r"model\.path: /nowhere: no such folder"):
+        check(load(*files, ["model.path=/nowhere"]))
+
+
+def test_a_folder_without_a_model_is_refused(files, tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
+        check(load(*files, [f"model.path={tmp_path}"]))
+
+
+def test_an_unwritable_run_directory_is_refused(files, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ConfigError, match=r"run\.directory: cannot write"):
+        check(load(*files, [f"run.directory={blocked}/runs"]))
+
+
+def test_a_relative_run_directory_is_refused_in_a_submitted_job(files, monkeypatch):
+    monkeypatch.setitem(os.environ, "RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ConfigError, match="is relative"):
+        check(load(*files, ["run.directory=runs"]))
+
+
+def test_a_factory_that_does_not_take_its_options_is_refused(files):
+    with pytest.raises(ConfigError, match=r"source\.env: .*bogus"):
+        check(load(*files, ["source.env.options.bogus=1"]))
+
+
+def test_offline_runs_without_evaluation_ask_for_no_engine(files):
+    online = load(*files)
+    offline = load(*files, ["source.demonstrations.factory=envs.toolworld:Demonstrator"])
+    assert online.resources()["CPU"] == 3
+    assert offline.resources()["CPU"] == 2
