@@ -1,0 +1,348 @@
+"""Messages <-> token ids, append-only: what was sampled is never tokenised again.
+
+    prompt(messages, tools) + sampled tokens + observation(messages) + sampled tokens + ...
+
+is, token by token, the chat template's own rendering of the whole conversation. That is a property of the template,
+not of this file, so `prove_prefix_property` tries it before a run starts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from envs.types import Json, MalformedCall, Message, ToolCall, ToolSpec
+from rollout.parsers import HermesParser, Parser
+
+MARKER = "zqmarkerqz"
+"""Stands in the throw-away conversations that the deltas are cut from."""
+
+CACHED_PROMPTS = 256
+
+
+class ChatTemplateRenderer:
+    """Renders through the chat template of a Hugging Face tokenizer.
+
+    Args:
+        tokenizer: anything with `apply_chat_template`, `encode`, `decode` and a chat template.
+        parser: reads the calls that the template writes.
+        max_context: tokens of prompt and answers together that the model can take.
+        template_options: further variables of the template, such as `enable_thinking`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        parser: Parser | None = None,
+        max_context: int = 4096,
+        template_options: dict[str, Json] | None = None,
+    ) -> None:
+        if not tokenizer.chat_template:
+            raise ValueError("the tokenizer has no chat template; set tokenizer.chat_template")
+        self.tokenizer = tokenizer
+        self.parser = parser or HermesParser()
+        self.max_context = max_context
+        self._options = template_options or {}
+        self._prompts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._tools: OrderedDict[tuple[int, ...], tuple[tuple[ToolSpec, ...], list[dict[str, Json]]]] = OrderedDict()
+        special = sorted(filter(None, self._special_texts()), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, special))) if special else None
+        user = Message(role="user", content=MARKER)
+        self._question = self.render([user], generation_prompt=True)
+        asked = self.render([user])
+        self._follow_up = self.render([user, Message(role="assistant", content=MARKER), user])[
+            len(self.render([user, Message(role="assistant", content=MARKER)])) :
+        ]
+        if not self._question.startswith(asked) or not self._follow_up:
+            raise ValueError("the chat template is not append-only: a message changes what stands before it")
+        self.stop = self._stop()
+        self.stop_token_ids = (self._stop_id(),)
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]:
+        """Tokens of the conversation before the policy's turn, generation prompt included."""
+        text = self.render(messages, tools, generation_prompt=True)
+        token_ids = self._prompts.get(text)
+        if token_ids is None:
+            token_ids = self._prompts[text] = tuple(self.encode(text))
+            if len(self._prompts) > CACHED_PROMPTS:
+                self._prompts.popitem(last=False)
+        return list(token_ids)
+
+    def observation(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens to append after a turn that ended with the stop token, generation prompt included."""
+        return self.encode(self.observation_text(messages))
+
+    def assistant(self, message: Message) -> list[int]:
+        """Tokens of a turn that nobody sampled, stop token included."""
+        return self.encode(self.assistant_text(message))
+
+    def parse(self, token_ids: Sequence[int], start: int = 0) -> Message:
+        """The assistant message that sampled tokens stand for.
+
+        Args:
+            token_ids: one completion, with or without the stop token.
+            start: number of the first call; calls are named call_<number>.
+        """
+        turn = self.parser.parse(self._without_stop(token_ids))
+        calls = tuple(_named(call, f"call_{start + index}") for index, call in enumerate(turn.calls))
+        return Message(role="assistant", content=turn.content, calls=calls)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special tokens included."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of text, without any that the tokenizer likes to add."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def call_spans(self, token_ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Where each call of a completion stands, as token spans within it."""
+        ids = list(token_ids)
+        turn = self.parser.parse(self._without_stop(ids))
+        if not turn.spans:
+            return []
+        ends = [len(self.decode(ids[: index + 1])) for index in range(len(ids))]
+        spans: list[tuple[int, int]] = []
+        for start, end in turn.spans:
+            first = next((index for index, reached in enumerate(ends) if reached > start), len(ids))
+            last = next((index + 1 for index, reached in enumerate(ends) if reached >= end), len(ids))
+            spans.append((first, last))
+        return spans
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        generation_prompt: bool = False,
+    ) -> str:
+        """The template's own text of a whole conversation."""
+        return self.tokenizer.apply_chat_template(
+            [self._openai_message(message) for message in messages],
+            tools=self._openai_tools(tools) or None,
+            add_generation_prompt=generation_prompt,
+            tokenize=False,
+            **self._options,
+        )
+
+    def observation_text(self, messages: Sequence[Message]) -> str:
+        """Text to append after the stop token; cut from a short conversation, so that history costs nothing."""
+        answered = [message for message in messages if message.role == "tool"]
+        markers = [f"{MARKER}{index}" for index in range(len(answered))]
+        calls = tuple(
+            ToolCall(name=marker, arguments={}, call_id=message.call_id or marker)
+            for marker, message in zip(markers, answered, strict=True)
+        )
+        turn = Message(role="assistant", content="" if calls else MARKER, calls=calls)
+        text = self.render([Message(role="user", content="x"), turn, *messages], generation_prompt=True)
+        return text[self._end_of_turn(text, markers[-1] if markers else MARKER) :]
+
+    def assistant_text(self, message: Message) -> str:
+        """Text of a turn after the generation prompt, stop token included."""
+        user = Message(role="user", content=MARKER)
+        text = self.render([user, message, user])
+        if not text.startswith(self._question) or not text.endswith(self._follow_up):
+            raise ValueError("the chat template does not render an assistant turn after its own generation prompt")
+        text = text[len(self._question) : len(text) - len(self._follow_up)]
+        return text[: text.rindex(self.stop) + len(self.stop)]
+
+    def _end_of_turn(self, text: str, marker: str) -> int:
+        return text.index(self.stop, text.index(marker)) + len(self.stop)
+
+    def _without_stop(self, token_ids: Sequence[int]) -> str:
+        return self.decode(token_ids).removesuffix(self.stop)
+
+    def _stop(self) -> str:
+        """The text that ends an assistant turn: the first special token after it."""
+        text = self.render([Message(role="user", content="x"), Message(role="assistant", content=MARKER)])
+        tail = text[text.index(MARKER) + len(MARKER) :]
+        match = self._special.search(tail) if self._special else None
+        if match is None:
+            raise ValueError(f"the chat template ends an assistant turn by no special token, but by {tail!r}")
+        return match[0]
+
+    def _stop_id(self) -> int:
+        token_ids = self.encode(self.stop)
+        if len(token_ids) != 1:
+            raise ValueError(f"the end of turn {self.stop!r} is not one token, but {token_ids}")
+        return token_ids[0]
+
+    def _special_texts(self) -> set[str]:
+        added = self.tokenizer.added_tokens_decoder.values()
+        return {token.content for token in added if token.special} | set(self.tokenizer.all_special_tokens)
+
+    def _openai_tools(self, tools: Sequence[ToolSpec]) -> list[dict[str, Json]]:
+        """Converted once for each list of tools: the same list comes with every episode of a group."""
+        key = tuple(map(id, tools))
+        entry = self._tools.get(key)
+        if entry is None:
+            converted = [{"type": "function", "function": tool.to_json()} for tool in tools]
+            entry = self._tools[key] = (tuple(tools), converted)  # The tuple keeps the ids alive.
+            if len(self._tools) > CACHED_PROMPTS:
+                self._tools.popitem(last=False)
+        return entry[1]
+
+    def _openai_message(self, message: Message) -> dict[str, Json]:
+        if message.role == "assistant":
+            return self._openai_turn(message)
+        value: dict[str, Json] = {"role": message.role, "content": self._defused(message.content)}
+        if message.call_id:
+            value["tool_call_id"] = message.call_id
+        return value
+
+    def _openai_turn(self, message: Message) -> dict[str, Json]:
+        if any(isinstance(call, MalformedCall) for call in message.calls):
+            return {"role": "assistant", "content": self.parser.format(message.content, message.calls)}
+        value: dict[str, Json] = {"role": "assistant", "content": message.content}
+        if message.calls:
+            value["tool_calls"] = [
+                {
+                    "type": "function",
+                    "id": call.call_id,
+                    "function": {"name": call.name, "arguments": dict(call.arguments)},
+                }
+                for call in message.calls
+                if isinstance(call, ToolCall)
+            ]
+        return value
+
+    def _defused(self, content: str) -> str:
+        """A user or a tool must not be able to write the tokens that end its message."""
+        if self._special is None or not self._special.search(content):
+            return content
+        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
+
+
+def load_renderer(
+    model_path: str | Path,
+    *,
+    parser: Parser | None = None,
+    max_context: int | None = None,
+    template_options: dict[str, Json] | None = None,
+) -> ChatTemplateRenderer:
+    """The renderer of a model folder.
+
+    Raises:
+        ValueError: the folder has no usable tokenizer, chat template or context length.
+    """
+    from transformers import AutoTokenizer
+
+    path = Path(model_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(model_path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{model_path}: cannot load a tokenizer: {error}") from error
+    if max_context is None:
+        config_path = path / "config.json"
+        config = json.loads(config_path.read_text()) if config_path.is_file() else {}
+        max_context = config.get("max_position_embeddings") or tokenizer.model_max_length
+        if max_context is None or max_context > 10**9:
+            raise ValueError(f"{model_path}: neither config.json nor the tokenizer says the context length")
+    return ChatTemplateRenderer(tokenizer, parser, max_context, template_options)
+
+
+def prove_prefix_property(renderer: ChatTemplateRenderer) -> None:
+    """Try on conversations with tool turns that appending gives the template's own rendering, and reads back.
+
+    Raises:
+        ValueError: they differ; the message shows where.
+    """
+    for messages, tools in _trial_conversations():
+        _prove_appending(renderer, messages, tools)
+    for message in _trial_turns():
+        read = renderer.parse(renderer.assistant(message))
+        if _unnamed(read) != _unnamed(message):
+            raise ValueError(
+                f"a turn does not read back as it was written:\n  wrote {message.to_json()}\n  read  {read.to_json()}"
+            )
+
+
+def _prove_appending(renderer: ChatTemplateRenderer, messages: list[Message], tools: list[ToolSpec]) -> None:
+    first = next(index for index, message in enumerate(messages) if message.role == "assistant")
+    appended = renderer.prompt(messages[:first], tools)
+    position = first
+    while position < len(messages):
+        appended += renderer.assistant(messages[position])
+        after = position + 1
+        while after < len(messages) and messages[after].role != "assistant":
+            after += 1
+        appended += renderer.observation(messages[position + 1 : after])
+        whole = renderer.render(messages[:after], tools, generation_prompt=True)
+        _expect_equal("text", whole, renderer.decode(appended), renderer)
+        _expect_equal("tokens", renderer.encode(whole), appended, renderer)
+        position = after
+
+
+def _expect_equal(what: str, whole: Any, appended: Any, renderer: ChatTemplateRenderer) -> None:
+    if whole == appended:
+        return
+    pairs = enumerate(zip(whole, appended, strict=False))
+    at = next((index for index, (one, other) in pairs if one != other), min(len(whole), len(appended)))
+    show: Callable[[Any], str] = repr if what == "text" else lambda ids: f"{list(ids)} {renderer.decode(ids)!r}"
+    raise ValueError(
+        f"the chat template is not append-only: {what} differ at {at}\n"
+        f"  template: ...{show(whole[max(0, at - 20) : at + 40])}\n"
+        f"  appended: ...{show(appended[max(0, at - 20) : at + 40])}"
+    )
+
+
+def _named(call: ToolCall | MalformedCall, call_id: str) -> ToolCall | MalformedCall:
+    if isinstance(call, ToolCall):
+        return ToolCall(call_id=call_id, name=call.name, arguments=call.arguments)
+    return MalformedCall(call_id=call_id, text=call.text, reason=call.reason)
+
+
+def _unnamed(message: Message) -> Message:
+    calls = tuple(_named(call, "") for call in message.calls)
+    return Message(role=message.role, content=message.content, calls=calls)
+
+
+def _trial_turns() -> list[Message]:
+    one = ToolCall(name="get_weather", arguments={"city": "Z\u00fcrich", "days": 2})
+    other = ToolCall(
+        name="get_weather", arguments={"city": "\u6771\u4eac", "units": {"deep": [1, 2.5, None, True, ""]}}
+    )
+    return [
+        Message(role="assistant", content="It will rain."),
+        Message(role="assistant", calls=(one,)),
+        Message(role="assistant", calls=(one, other)),
+        Message(role="assistant", content="Let me look \u2026 \U0001f327", calls=(other,)),
+        Message(role="assistant", calls=(ToolCall(name="now", arguments={}),)),
+    ]
+
+
+def _trial_conversations() -> list[tuple[list[Message], list[ToolSpec]]]:
+    tool = ToolSpec(
+        name="get_weather",
+        description="The weather in a city.",
+        parameters={
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city"],
+        },
+    )
+    said, single, parallel, spoken, bare = (
+        Message(
+            role="assistant",
+            content=turn.content,
+            calls=tuple(_named(call, f"call_{index}") for index, call in enumerate(turn.calls)),
+        )
+        for turn in _trial_turns()
+    )
+    system = Message(role="system", content="Be brief.")
+    user = Message(role="user", content="Weather in Z\u00fcrich and \u6771\u4eac?\n\nThanks!")
+    results = [
+        Message(role="tool", content='{"rain": true, "mm": 3.5}', call_id="call_0"),
+        Message(role="tool", content="\u6771\u4eac: \u2600\n", call_id="call_1"),
+    ]
+    empty = Message(role="tool", content="", call_id="call_0")
+    more = Message(role="user", content="And tomorrow?")
+    return [
+        ([user, single, results[0], parallel, *results, spoken, empty], [tool]),
+        ([system, user, parallel, *results, bare, empty], [tool]),
+        ([system, user, said, more, single, results[0]], []),
+    ]
