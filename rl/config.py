@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from envs.component import Component
 
-RESOLVED_NAME = "config.json"
+RESOLVED_NAME = "run.json"
 """The resolved run, written into its directory."""
 
 
@@ -204,7 +204,7 @@ class Ray(Section):
     """The Ray cluster to run on."""
 
     num_cpus: int = Field(default=0, ge=0)
-    """Of a local Ray started for this run; 0: as many as its actors ask for, at least the machine's cores."""
+    """Of a local Ray started for this run; 0: the machine's cores."""
     join: bool = False
     """Join a running cluster, and refuse to start one."""
     wait_seconds: float = Field(default=0.0, ge=0)

@@ -1,0 +1,123 @@
+"""The one place that starts or joins Ray, and that compares what a run asks for with what there is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from rl.config import ConfigError, Ray, in_submitted_job
+
+logger = logging.getLogger(__name__)
+
+_OBJECT_STORE_BYTES = 512 << 20
+"""Of a local Ray: what passes through are trajectories of some kilobytes."""
+
+
+@contextmanager
+def connected(config: Ray, required: Mapping[str, float], log_directory: Path) -> Iterator[None]:
+    """A Ray cluster with at least the resources `required`, joined or started, and left again.
+
+    A cluster is joined where one is named (RAY_ADDRESS), inside a submitted job, or if the cluster file says
+    `ray.join`. Otherwise a local one is started, for this process only, and stopped afterwards.
+
+    Args:
+        config: the cluster file's section.
+        required: amounts by resource name, such as {"CPU": 3, "GPU": 1}.
+        log_directory: where the logs of a local cluster's processes go.
+
+    Raises:
+        ConfigError: no cluster answers, or it lacks the resources.
+    """
+    joins = config.join or in_submitted_job() or bool(os.environ.get("RAY_ADDRESS"))
+    if joins:
+        _join()
+    else:
+        _start(config)
+    try:
+        check_resources(required, wait_seconds=config.wait_seconds)
+        yield
+    finally:
+        # The processes still write their last lines, so the logs are copied after they have ended.
+        session_logs = None if joins else _session_logs()
+        ray.shutdown()
+        if session_logs is not None:
+            _keep_logs(session_logs, log_directory)
+
+
+def check_resources(required: Mapping[str, float], *, wait_seconds: float = 0.0) -> None:
+    """Refuse a cluster that has less than `required`, after waiting for it to grow.
+
+    Raises:
+        ConfigError: naming the first resource that is short.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        short = shortage(required, ray.cluster_resources())
+        if not short:
+            return
+        if time.monotonic() >= deadline:
+            raise ConfigError(short)
+        time.sleep(1.0)
+
+
+def shortage(required: Mapping[str, float], available: Mapping[str, float]) -> str:
+    """A line that names the first resource of which there is too little; "" if there is enough."""
+    for name, amount in required.items():
+        if amount > available.get(name, 0.0):
+            return (
+                f"the run asks for {amount:g} {name}, the Ray cluster has {available.get(name, 0.0):g}; "
+                "choose another cluster file or lower its numbers of ranks and workers"
+            )
+    return ""
+
+
+def _join() -> None:
+    try:
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, AuthenticationError, TimeoutError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise ConfigError(f"no Ray cluster to join: {line}") from error
+
+
+def _start(config: Ray) -> None:
+    """Start Ray on this machine, closed to everybody who does not hold the token of this run."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        num_cpus=config.num_cpus or None,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+
+
+def _session_logs() -> Path:
+    from ray._private.worker import global_worker
+
+    node = global_worker.node
+    assert node is not None
+    return Path(node.get_logs_dir_path())
+
+
+def _keep_logs(session_logs: Path, log_directory: Path) -> None:
+    """Copy what the processes wrote; empty files are left out."""
+    target = log_directory / "ray"
+    for path in session_logs.glob("*.*"):
+        if path.is_file() and path.stat().st_size:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / path.name)
+
