@@ -115,9 +115,42 @@ def plausible_value(name: str, schema: Mapping[str, Json], rng: random.Random) -
 def _word(name: str, rng: random.Random) -> str:
     if name in words.WORD_POOLS:
         return rng.choice(words.WORD_POOLS[name])
-    if name.endswith(("_id", "code")):
-        return f"{rng.choice(_CODE_LETTERS)}{rng.randint(0, 9999):04d}"
+    kind = _kind_of_name(name)
+    if kind in words.WORD_POOLS:
+        return rng.choice(words.WORD_POOLS[kind])
+    match kind:
+        case "code":
+            return f"{rng.choice(_CODE_LETTERS)}{rng.randint(0, 9999):04d}"
+        case "date":
+            return f"2026-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
+        case "year":
+            return str(rng.randint(1990, 2026))
+        case "digits":
+            return str(rng.randint(1, 99))
     return f"{rng.choice(words.ADJECTIVES)} {rng.choice(words.THINGS)}"
+
+
+@lru_cache(maxsize=4096)
+def _kind_of_name(name: str) -> str:
+    """What the last telling word of a parameter's name says about its values: a pool of words, or "phrase"."""
+    for word in reversed(spoken(name).lower().split()):
+        for kind, telling in words.TELLING_WORDS.items():
+            if word in telling:
+                return kind
+    return "phrase"
+
+
+@lru_cache(maxsize=16384)
+def spoken(name: str) -> str:
+    """The words of an identifier: "startDate" and "start_date" become "start date"."""
+    parts = []
+    for index, char in enumerate(name):
+        previous = name[index - 1] if index else ""
+        following = name[index + 1 : index + 2]
+        starts_word = char.isupper() and (previous.islower() or (previous.isalnum() and following.islower()))
+        parts.append(f" {char}" if starts_word else char)
+    text = "".join(parts).replace("_", " ").replace("-", " ").split()
+    return " ".join(word if word.isupper() and len(word) > 1 else word.lower() for word in text)
 
 
 def result_schema(name: str) -> dict[str, Json]:
@@ -127,10 +160,6 @@ def result_schema(name: str) -> dict[str, Json]:
             return {"type": "integer"}
         case "cost":
             return {"type": "number"}
-        case "place":
-            return {"type": "string", "examples": list(words.CITIES)}
-        case "person":
-            return {"type": "string", "examples": list(words.PEOPLE)}
         case "level":
             return {"type": "string", "enum": ["low", "middle", "high"]}
         case "state":

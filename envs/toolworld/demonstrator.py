@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, FINISH, TALK_TO_USER
 from envs.toolworld import words
-from envs.toolworld.catalogue import plausible_value
+from envs.toolworld.catalogue import plausible_value, spoken
 from envs.toolworld.tasks import answer_text
-from envs.toolworld.wording import spoken
 from envs.types import Call, Json, MalformedCall, Message, Step, Task, TaskKind, ToolCall, ToolSpec, ToolStatus
 
 ERROR_RATES: Mapping[str, float] = {

@@ -8,6 +8,7 @@ from typing import Literal
 
 from envs.actions import CHANGE_TOOLS, TALK_TO_USER
 from envs.toolworld.catalogue import Catalogue, ProceduralCatalogue, Split, WorldTool, plausible_value
+from envs.toolworld.real import RealCatalogue
 from envs.toolworld.simulator import simulate
 from envs.toolworld.wording import chain_request, parallel_request, single_request, value_text
 from envs.types import Json, Message, Task, TaskKind, ToolCall
@@ -67,7 +68,7 @@ class ToolWorldTasks:
         self._kinds = [str(kind) for kind in weights]
         self._weights = list(weights.values())
         self._procedural = ProceduralCatalogue(split)
-        self._real = _real_catalogue(split) if self._real_share > 0 else None
+        self._real = RealCatalogue(split) if self._real_share > 0 else None
 
     def __len__(self) -> int:
         if self.num is None:
@@ -91,12 +92,6 @@ class ToolWorldTasks:
         if self._real is not None and rng.random() < self._real_share:
             tools = self._real
         return _Builder(rng, self.split, tools, kind, f"toolworld-{name}").build()
-
-
-def _real_catalogue(split: Split) -> Catalogue:
-    from envs.toolworld.real import RealCatalogue
-
-    return RealCatalogue(split)
 
 
 class _Builder:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.toolworld.catalogue import Split, WorldTool
+from envs.toolworld.catalogue import Split, WorldTool, spoken
 from envs.types import Json
 
 SINGLE: dict[Split, tuple[str, ...]] = {
@@ -242,15 +242,3 @@ def _phrase(rng: random.Random, tool: WorldTool) -> str:
 def _sentence(rng: random.Random, text: str) -> str:
     text = text.replace("..", ".")
     return text[:1].upper() + text[1:] if rng.random() < 0.2 else text
-
-
-def spoken(name: str) -> str:
-    """The words of an identifier: "startDate" and "start_date" become "start date"."""
-    parts = []
-    for index, char in enumerate(name):
-        previous = name[index - 1] if index else ""
-        following = name[index + 1 : index + 2]
-        starts_word = char.isupper() and (previous.islower() or (previous.isupper() and following.islower()))
-        parts.append(f" {char}" if starts_word else char)
-    words = "".join(parts).replace("_", " ").replace("-", " ").split()
-    return " ".join(word if word.isupper() and len(word) > 1 else word.lower() for word in words)

@@ -61,6 +61,8 @@ WORD_POOLS: dict[str, tuple[str, ...]] = {
     "material": MATERIALS,
     "sport": SPORTS,
     "language": LANGUAGES,
+    "place": CITIES,
+    "person": PEOPLE,
 }
 """Parameters whose value is one word."""
 
@@ -110,3 +112,24 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "method": ("cash", "card", "transfer", "check"),
     "day": ("monday", "tuesday", "friday", "sunday"),
 }
+
+TELLING_WORDS: dict[str, tuple[str, ...]] = {
+    "code": _words("id ids code symbol symbols key serial identifier ticker isbn icao iata vin"),
+    "date": _words("date dates since until from to day"),
+    "year": _words("year years"),
+    "digits": _words(
+        "limit page count number num size offset age height weight price amount max min length minutes hours days"
+        " latitude longitude lat lon lng quantity score rank level threshold"
+    ),
+    "country": _words("country region nation market"),
+    "city": _words("city location place origin destination town address departure arrival area venue"),
+    "owner": _words("user username person author artist owner player name patient actor director first last writer"),
+    "company": _words("company brand team manufacturer organization publisher bank"),
+    "color": _words("color colour"),
+    "animal": _words("animal breed species"),
+    "food": _words("food ingredient ingredients dish fruit cuisine"),
+    "material": _words("material substance chemical"),
+    "sport": _words("sport league activity"),
+    "language": _words("language lang languages"),
+}
+"""Words in names of string parameters of real APIs that say what their values look like."""
