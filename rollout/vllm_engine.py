@@ -1,0 +1,245 @@
+"""The engine seam on vLLM's AsyncLLM: token ids in, sampled tokens and their log-probs out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from rollout.engine import EngineFailed, Sampling
+from rollout.trajectory import Completion, Finish
+
+_GIB = 1 << 30
+
+_CPU_BLOCK_SIZE = 32
+"""The smallest block the CPU attention kernel takes."""
+
+_CPU_ENVIRONMENT = {
+    # The model runs inside the engine core: one process and one queue less per token.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # The sampler compiles one small function even in eager mode: 8 seconds at the first token.
+    "TORCHDYNAMO_DISABLE": "1",
+}
+
+
+class VllmEngine:
+    """One copy of the policy behind an AsyncLLM. Blocks for some 20 seconds while it starts."""
+
+    def __init__(
+        self,
+        model_path: str,
+        *,
+        version: int = 0,
+        dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+        max_context: int = 1024,
+        max_num_seqs: int = 64,
+        kv_cache_gib: float | None = None,
+        gpu_memory_utilization: float = 0.9,
+        tensor_parallel_size: int = 1,
+        seed: int = 0,
+        enforce_eager: bool | None = None,
+        block_size: int | None = None,
+        log_file: str | None = None,
+    ) -> None:
+        """Start the engine.
+
+        Args:
+            model_path: folder of a Hugging Face checkpoint.
+            version: policy version of that checkpoint.
+            dtype: of weights, activations and KV cache.
+            max_context: longest prompt plus completion.
+            max_num_seqs: completions sampled at the same time; more wait inside the engine.
+            kv_cache_gib: memory of the KV cache; None leaves it to `gpu_memory_utilization`.
+            gpu_memory_utilization: share of the accelerator's memory this engine may take.
+            tensor_parallel_size: accelerators one copy is spread over.
+            seed: of the engine's own sampler, used where a request brings no seed.
+            enforce_eager: no compilation and no graphs; None means on CPU only.
+            block_size: tokens of a KV block, the grain of the prefix cache; None leaves it to vLLM.
+            log_file: where vLLM's log lines go; None: warnings only, to stderr.
+        """
+        _prepare_environment(log_file)
+        # vLLM reads its environment on import, so it is imported only now.
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        on_cpu = current_platform.is_cpu()
+        if block_size is None and on_cpu:
+            # vLLM takes 128 on CPU; turns and prompts of a group share much, but in small pieces.
+            block_size = _CPU_BLOCK_SIZE
+        arguments: dict[str, Any] = {
+            "model": model_path,
+            "skip_tokenizer_init": True,
+            "dtype": {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[dtype],
+            "max_model_len": max_context,
+            "max_num_seqs": max_num_seqs,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "tensor_parallel_size": tensor_parallel_size,
+            "seed": seed,
+            "enforce_eager": on_cpu if enforce_eager is None else enforce_eager,
+            "enable_prefix_caching": True,
+            "disable_log_stats": True,
+            "enable_log_requests": False,
+            "weight_transfer_config": {"backend": "safetensors"},
+        }
+        if block_size is not None:
+            arguments["block_size"] = block_size
+        if kv_cache_gib is not None:
+            arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * _GIB)
+        with _environment(_CPU_ENVIRONMENT if on_cpu and tensor_parallel_size == 1 else {}):
+            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        self._max_context = max_context
+        self._first_version = version
+        self._version = version
+        self._params: dict[Sampling, Any] = {}
+        self._in_flight: set[str] = set()
+        self._loading = asyncio.Lock()
+        self._failed = ""
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that are live."""
+        return self._version
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling, request_id: str) -> Completion:
+        """Sample one completion after `prompt_ids`. Waits while weights are being loaded.
+
+        Raises:
+            EngineFailed: the engine is dead, closed or has no valid weights.
+            ValueError: the prompt leaves no room in the context.
+        """
+        if len(prompt_ids) >= self._max_context:
+            raise ValueError(f"a prompt of {len(prompt_ids)} tokens leaves no room in {self._max_context}")
+        if self._loading.locked():
+            async with self._loading:
+                pass
+        if self._failed:
+            raise EngineFailed(self._failed)
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        prompt: Any = {"type": "token", "prompt_token_ids": list(prompt_ids)}
+        result = None
+        self._in_flight.add(request_id)
+        try:
+            async for part in self._llm.generate(prompt, self._sampling_params(sampling), request_id):
+                result = part
+        except EngineDeadError as error:
+            self._failed = f"vLLM's engine core is dead: {error}"
+            raise EngineFailed(self._failed) from error
+        except EngineGenerateError as error:
+            raise EngineFailed(f"request {request_id}: {error.__cause__!r}") from error
+        finally:
+            self._in_flight.discard(request_id)
+        assert result is not None
+        output = result.outputs[0]
+        if output.finish_reason not in ("stop", "length"):
+            raise EngineFailed(f"request {request_id}: {output.finish_reason}")
+        return Completion(
+            token_ids=np.asarray(output.token_ids, dtype=np.int32),
+            logprobs=np.asarray(output.logprobs.logprobs, dtype=np.float32),
+            finish=Finish(output.finish_reason),
+            policy_version=self._sampled_version(output.weight_versions),
+        )
+
+    async def load(self, version: int, weights: str) -> None:
+        """Make the safetensors file (or folder) `weights` live as `version`, once requests in flight are done.
+
+        Raises:
+            EngineFailed: the weights could not be loaded; nothing is served until a load succeeds.
+        """
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        async with self._loading:
+            try:
+                # Clears the prefix cache too: its keys do not know the weights they were computed with.
+                await self._llm.pause_generation(mode="wait", clear_cache=True)
+                await self._llm.start_weight_update()
+                await self._llm.update_weights(WeightTransferUpdateRequest(update_info={"path": weights}))
+                await self._llm.finish_weight_update(weight_version=str(version))
+            except Exception as error:  # vLLM hands over what its processes raised as plain Exception
+                self._failed = f"loading {weights} as version {version} failed: {error}"
+                if not self._llm.errored:
+                    await self._llm.abort(list(self._in_flight))
+                raise EngineFailed(self._failed) from error
+            await self._llm.resume_generation()
+            self._version = version
+            self._failed = ""
+
+    async def close(self) -> None:
+        """Stop the engine's processes."""
+        self._failed = "the engine is closed"
+        self._llm.shutdown()
+        # Else its finaliser would shut down once more, in an interpreter that is ending.
+        self._llm = None
+
+    def _sampled_version(self, spans: Any) -> int:
+        """The version that vLLM itself recorded with the tokens; the oldest, should there be several."""
+        label = spans[0].version if spans else "default"
+        return self._first_version if label == "default" else int(label)
+
+    def _sampling_params(self, sampling: Sampling) -> Any:
+        """vLLM's parameters; kept, because checking them costs more than a short completion's tokens."""
+        params = self._params.get(sampling)
+        if params is None:
+            from vllm import SamplingParams
+            from vllm.sampling_params import RequestOutputKind
+
+            params = SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                # A generator per request costs a kernel launch per token and request.
+                seed=sampling.seed,
+                stop_token_ids=list(sampling.stop_token_ids),
+                ignore_eos=True,
+                logprobs=0,
+                flat_logprobs=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            if sampling.seed is None:
+                self._params[sampling] = params
+        return params
+
+
+def _prepare_environment(log_file: str | None) -> None:
+    """Set what vLLM and its child processes read from the environment when they are imported."""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if log_file is None:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+        return
+    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"file": {"class": "logging.FileHandler", "filename": log_file, "formatter": "plain"}},
+        "loggers": {"vllm": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="tether_vllm_log_", delete=False) as file:
+        json.dump(config, file)
+    os.environ["VLLM_LOGGING_CONFIG_PATH"] = file.name
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes started within, and only for them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

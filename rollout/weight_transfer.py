@@ -1,0 +1,144 @@
+"""The vLLM plug-in: weights from a safetensors file, usually in memory (/dev/shm), into a live engine.
+
+vLLM imports this module through the entry point in every process it starts; nothing else should import it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+BACKEND = "safetensors"
+"""Name of this backend in vLLM's `WeightTransferConfig`."""
+
+
+@dataclass
+class FileInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on: every update names its file."""
+
+
+@dataclass
+class FileUpdateInfo(WeightTransferUpdateInfo):
+    """One update."""
+
+    path: str
+    """A safetensors file, or a folder of them, with Hugging Face parameter names."""
+
+
+class FileWeightTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
+    """Replaces all weights of a live model, on CPU and on accelerators."""
+
+    init_info_cls = FileInitInfo
+    update_info_cls = FileUpdateInfo
+
+    def init_transfer_engine(self, init_info: FileInitInfo) -> None:
+        """Nothing to set up."""
+
+    def start_weight_update(self) -> None:
+        """Nothing yet: the model is taken apart only after the file has been opened and read."""
+
+    def finish_weight_update(self) -> None:
+        """Nothing left: `receive_weights` ends with a model that can run."""
+
+    def update_weights(self, update_info: dict[str, str]) -> None:
+        """Load the file; the base class would synchronise an accelerator that a CPU machine does not have."""
+        self.receive_weights(self.parse_update_info(update_info))
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+
+    @torch.no_grad()
+    def receive_weights(self, update_info: FileUpdateInfo) -> None:
+        """Read all tensors, then reload layer by layer.
+
+        Raises:
+            ValueError: a parameter of the model is missing from the file.
+        """
+        from vllm.model_executor.model_loader.reload import (
+            finalize_layerwise_reload,
+            initialize_layerwise_reload,
+        )
+
+        weights = read_tensors(Path(update_info.path))
+        # Under tied embeddings the lm head has a parameter of its own only while the layers are apart.
+        expected = {name for name, _ in self.model.named_parameters()}
+        # Linear layers pack their weights and drop the originals, so a plain load_weights would find
+        # empty parameters: the layerwise reload restores the layers, loads them and packs them again.
+        initialize_layerwise_reload(self.model)
+        try:
+            loaded = self.model.load_weights(iter(weights.items()))
+        finally:
+            finalize_layerwise_reload(self.model, self.model_config)
+        if loaded is not None and expected - loaded:
+            raise ValueError(f"{update_info.path}: no weights for {', '.join(sorted(expected - loaded)[:5])}")
+        if self.device.type == "cpu":
+            repack_kept_weights(self.model)
+
+    def shutdown(self) -> None:
+        """Nothing is held open."""
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a safetensors file, or of all such files in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"{path}: no .safetensors file")
+    tensors: dict[str, torch.Tensor] = {}
+    for file in files:
+        with safe_open(file, framework="pt", device="cpu") as reader:
+            for name in reader.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
+                tensors[name] = reader.get_tensor(name)
+    return tensors
+
+
+def repack_kept_weights(model: torch.nn.Module) -> None:
+    """Pack again where the reload keeps the plain weight beside its packed copy.
+
+    That is the embedding table that a tied lm head shares: the reload copies new values into the old
+    storage after packing, so the packed copy would keep the old ones and the logits would be wrong.
+    """
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    for module in model.modules():
+        if "cpu_linear" in vars(module) and module.weight.numel() > 0:
+            dispatch_cpu_unquantized_gemm(module, remove_weight=False)
+
+
+def register() -> None:
+    """Entry point `vllm.general_plugins`: make the backend known; vLLM may call it more than once."""
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, FileWeightTransferEngine)
+        end_with_parent()
+
+
+def end_with_parent() -> None:
+    """In a process that vLLM started: end when its parent does.
+
+    vLLM stops its engine core only in an orderly shutdown; a rollout worker that is killed would leave
+    the core behind, with its memory.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
