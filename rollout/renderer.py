@@ -15,11 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.types import Json, MalformedCall, Message, ToolCall, ToolSpec
+from envs.types import Json, MalformedCall, Message, Role, ToolCall, ToolSpec
 from rollout.parsers import HermesParser, Parser
 
 MARKER = "zqmarkerqz"
 """Stands in the throw-away conversations that the deltas are cut from."""
+
+PROBES = ("", ' \n"\\ {{ x }} <b>\u00fc</b>\t\n ', '{"a": [1]}')
+"""Contents that a template which trims, escapes or reads its messages would change."""
 
 CACHED_PROMPTS = 256
 
@@ -48,7 +51,7 @@ class ChatTemplateRenderer:
         self.max_context = max_context
         self._options = template_options or {}
         self._prompts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
-        self._tools: OrderedDict[tuple[int, ...], tuple[tuple[ToolSpec, ...], list[dict[str, Json]]]] = OrderedDict()
+        self._frames: dict[tuple[Role, ...], list[str] | None] = {}
         special = sorted(filter(None, self._special_texts()), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         user = Message(role="user", content=MARKER)
@@ -64,10 +67,10 @@ class ChatTemplateRenderer:
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]:
         """Tokens of the conversation before the policy's turn, generation prompt included."""
-        text = self.render(messages, tools, generation_prompt=True)
-        token_ids = self._prompts.get(text)
-        if token_ids is None:
-            token_ids = self._prompts[text] = tuple(self.encode(text))
+        key = repr((messages, tools))
+        token_ids = self._prompts.get(key)
+        if token_ids is None:  # The episodes of a group ask for the same prompt.
+            token_ids = self._prompts[key] = tuple(self.encode(self.render(messages, tools, generation_prompt=True)))
             if len(self._prompts) > CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return list(token_ids)
@@ -123,7 +126,7 @@ class ChatTemplateRenderer:
         """The template's own text of a whole conversation."""
         return self.tokenizer.apply_chat_template(
             [self._openai_message(message) for message in messages],
-            tools=self._openai_tools(tools) or None,
+            tools=[{"type": "function", "function": tool.to_json()} for tool in tools] or None,
             add_generation_prompt=generation_prompt,
             tokenize=False,
             **self._options,
@@ -131,6 +134,16 @@ class ChatTemplateRenderer:
 
     def observation_text(self, messages: Sequence[Message]) -> str:
         """Text to append after the stop token; cut from a short conversation, so that history costs nothing."""
+        roles = tuple(message.role for message in messages)
+        if roles not in self._frames:
+            self._frames[roles] = self._frame(roles)
+        frame = self._frames[roles]
+        if frame is None:
+            return self._cut_observation(messages)
+        contents = [self._defused(message.content) for message in messages] + [""]
+        return "".join(piece for pair in zip(frame, contents, strict=True) for piece in pair)
+
+    def _cut_observation(self, messages: Sequence[Message]) -> str:
         answered = [message for message in messages if message.role == "tool"]
         markers = [f"{MARKER}{index}" for index in range(len(answered))]
         calls = tuple(
@@ -140,6 +153,21 @@ class ChatTemplateRenderer:
         turn = Message(role="assistant", content="" if calls else MARKER, calls=calls)
         text = self.render([Message(role="user", content="x"), turn, *messages], generation_prompt=True)
         return text[self._end_of_turn(text, markers[-1] if markers else MARKER) :]
+
+    def _frame(self, roles: tuple[Role, ...]) -> list[str] | None:
+        """What stands around the contents of messages with these roles; None if the template changes contents."""
+        if "assistant" in roles:
+            return None
+        contents = [f"zqcontent{index}zq" for index in range(len(roles))]
+        text = self._cut_observation([_plain(role, content) for role, content in zip(roles, contents, strict=True)])
+        frame = re.split("zqcontent[0-9]+zq", text)
+        if re.findall("zqcontent[0-9]+zq", text) != contents:
+            return None
+        for probe in PROBES:
+            filled = (probe if roles else "").join(frame)
+            if filled != self._cut_observation([_plain(role, probe) for role in roles]):
+                return None
+        return frame
 
     def assistant_text(self, message: Message) -> str:
         """Text of a turn after the generation prompt, stop token included."""
@@ -174,17 +202,6 @@ class ChatTemplateRenderer:
     def _special_texts(self) -> set[str]:
         added = self.tokenizer.added_tokens_decoder.values()
         return {token.content for token in added if token.special} | set(self.tokenizer.all_special_tokens)
-
-    def _openai_tools(self, tools: Sequence[ToolSpec]) -> list[dict[str, Json]]:
-        """Converted once for each list of tools: the same list comes with every episode of a group."""
-        key = tuple(map(id, tools))
-        entry = self._tools.get(key)
-        if entry is None:
-            converted = [{"type": "function", "function": tool.to_json()} for tool in tools]
-            entry = self._tools[key] = (tuple(tools), converted)  # The tuple keeps the ids alive.
-            if len(self._tools) > CACHED_PROMPTS:
-                self._tools.popitem(last=False)
-        return entry[1]
 
     def _openai_message(self, message: Message) -> dict[str, Json]:
         if message.role == "assistant":
@@ -288,6 +305,10 @@ def _expect_equal(what: str, whole: Any, appended: Any, renderer: ChatTemplateRe
         f"  template: ...{show(whole[max(0, at - 20) : at + 40])}\n"
         f"  appended: ...{show(appended[max(0, at - 20) : at + 40])}"
     )
+
+
+def _plain(role: Role, content: str) -> Message:
+    return Message(role=role, content=content)
 
 
 def _named(call: ToolCall | MalformedCall, call_id: str) -> ToolCall | MalformedCall:

@@ -119,6 +119,24 @@ def test_tool_results_go_back_as_one_user_message(renderer):
     )
 
 
+def test_a_template_that_trims_tool_results_is_still_followed(tokenizer):
+    template = tokenizer.chat_template.replace(
+        "(message.content or '') + '\\n</tool_response>'", "message.content | trim + '\\n</tool_response>'"
+    )
+    assert template != tokenizer.chat_template
+    trimming = with_template(tokenizer, template)
+    result = Message(role="tool", content=" a \n", call_id="call_0")
+    assert "<tool_response>\na\n</tool_response>" in trimming.decode(trimming.observation([result]))
+
+
+def test_the_same_prompt_is_the_same_tokens_also_from_the_cache(renderer):
+    first = renderer.prompt([USER], [FLIGHT])
+    first.append(0)
+    again = renderer.prompt((USER,), (FLIGHT,))
+    assert again == renderer.prompt([USER], [FLIGHT]) == first[:-1]
+    assert renderer.prompt([USER], []) != again
+
+
 def test_a_turn_ends_with_the_stop_token_and_reads_back(renderer):
     message = Message(role="assistant", content="Now.", calls=(ToolCall(name="f", arguments={"a": [1]}),))
     token_ids = renderer.assistant(message)
