@@ -47,7 +47,7 @@ class _TokenLogprobs(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         all_logprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
         logprobs = all_logprobs.gather(1, token_ids.unsqueeze(1)).squeeze(1)
-        entropy = -torch.einsum("nv,nv->n", all_logprobs.exp(), all_logprobs)
+        entropy = -(all_logprobs.exp().mul_(all_logprobs)).sum(dim=-1)
         ctx.save_for_backward(logits, token_ids, entropy)
         ctx.set_materialize_grads(False)
         return logprobs, entropy
