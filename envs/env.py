@@ -80,11 +80,7 @@ class ToolEnv:
         if self._outcome is not None:
             return Step(messages=(), results=results, done=True)
         messages = tuple(Message(role="tool", content=result.content, call_id=result.call_id) for result in results)
-        if self._new_tools is None:
-            return Step(messages=messages, results=results)
-        # The calls of this message were written for the old tools, so the new ones hold from the next on.
-        self._tools = {tool.name: tool for tool in self._new_tools}
-        return Step(messages=messages, results=results, tools=self._new_tools + ACTIONS)
+        return Step(messages=messages, results=results, tools=self._switch_tools())
 
     async def close(self) -> Outcome:
         """How the episode ended."""
@@ -93,6 +89,13 @@ class ToolEnv:
     def describe_tools(self, tools: Sequence[ToolSpec]) -> Json:
         """New tools as the policy reads them in the result of change_tools."""
         return [tool.to_json() for tool in tools]
+
+    def _switch_tools(self) -> tuple[ToolSpec, ...] | None:
+        """Take up tools that a call brought; only now, as the calls of its message were written for the old ones."""
+        if self._new_tools is None:
+            return None
+        self._tools = {tool.name: tool for tool in self._new_tools}
+        return self._new_tools + ACTIONS
 
     async def _answer(self, call: Call) -> ToolResult:
         if isinstance(call, MalformedCall):

@@ -53,6 +53,17 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
     return list(dict.fromkeys(problems))
 
 
+def check_schema(parameters: Mapping[str, Json]) -> None:
+    """Make sure that `parameters` can be used with `check`.
+
+    Raises:
+        ValueError: it is no valid JSON schema of an object.
+    """
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        raise ValueError(f'not a JSON schema of an object: {parameters!r}; expected {{"type": "object", ...}}')
+    _validator(json.dumps(parameters, sort_keys=True))
+
+
 def signature(tool: ToolSpec) -> str:
     """The tool in one line: `book_flight(city: string, class?: economy|business, date: date)`."""
     required = set(tool.required)
@@ -97,11 +108,12 @@ def _unknown(arguments: Mapping[str, Json], parameters: Mapping[str, Json]) -> l
 
 def _problems(error: ValidationError) -> Iterator[Problem]:
     path = list(error.absolute_path)
-    instance = error.instance
+    instance: Json = error.instance
+    expected: Json = error.validator_value
     match error.validator:
         case "required":
             # jsonschema yields one error for each missing name but does not say which in a field.
-            for name in error.validator_value:
+            for name in expected:
                 if name not in instance:
                     yield Problem(
                         kind=ProblemKind.MISSING_ARGUMENT, pointer=_pointer([*path, name]), detail=f"missing {name}"
@@ -116,13 +128,13 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
                         detail=f"unknown argument {name}",
                     )
         case "type":
-            yield _named(ProblemKind.BAD_TYPE, path, f"must be {_listed(error.validator_value)}")
+            yield _named(ProblemKind.BAD_TYPE, path, f"must be {_listed(expected)}")
         case "enum":
-            yield _named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(error.validator_value)}")
+            yield _named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(expected)}")
         case "const":
-            yield _named(ProblemKind.BAD_ENUM, path, f"must be {json.dumps(error.validator_value)}")
+            yield _named(ProblemKind.BAD_ENUM, path, f"must be {json.dumps(expected)}")
         case "format":
-            yield _named(ProblemKind.BAD_FORMAT, path, f"must be a {error.validator_value}")
+            yield _named(ProblemKind.BAD_FORMAT, path, f"must be a {expected}")
         case "anyOf" | "oneOf":
             yield _named(_alternative_kind(error), path, error.message)
         case _:
