@@ -1,0 +1,94 @@
+"""An engine that says what it is told to: the `Engine` of tests and dry runs. Needs no accelerator and no model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rollout.engine import EngineFailed, Sampling
+from rollout.renderer import ChatTemplateRenderer
+from rollout.trajectory import Completion, Finish
+
+Script = Callable[[list[int]], list[int]]
+
+
+class ScriptedEngine:
+    """Answers prompts from a script, with made-up log-probs that depend only on version, place and token.
+
+    Args:
+        script: a function from the prompt's tokens to the completion's (stop token included), or one text for each
+            turn of an episode (stop token left out); a request id ends in its turn, "trajectory/turn".
+        renderer: encodes the texts and knows the stop token.
+        fail_at: numbers of the calls to `generate`, from 0, that fail.
+    """
+
+    def __init__(
+        self,
+        script: Script | Sequence[str],
+        renderer: ChatTemplateRenderer,
+        *,
+        version: int = 0,
+        fail_at: Sequence[int] = (),
+    ) -> None:
+        self._script = script
+        self._renderer = renderer
+        self._stop_token_ids = frozenset(renderer.stop_token_ids)
+        self._fail_at = frozenset(fail_at)
+        self._version = version
+        self.requests: list[tuple[list[int], Sampling, str]] = []
+        """What was asked: prompt, sampling and request id of every call."""
+        self.loaded: list[tuple[int, str]] = []
+        """Versions and weights that were made live."""
+        self.closed = False
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that are live."""
+        return self._version
+
+    async def generate(self, prompt_ids: Sequence[int], sampling: Sampling, request_id: str) -> Completion:
+        """The script's answer, cut at `max_tokens`."""
+        number = len(self.requests)
+        self.requests.append((list(prompt_ids), sampling, request_id))
+        if self.closed or number in self._fail_at:
+            raise EngineFailed(f"request {request_id}: the script fails call {number}")
+        token_ids = self._answer(list(prompt_ids), request_id)[: sampling.max_tokens]
+        stopped = bool(token_ids) and token_ids[-1] in self._stop_token_ids | set(sampling.stop_token_ids)
+        return Completion(
+            token_ids=np.asarray(token_ids, dtype=np.int32),
+            logprobs=_logprobs(self._version, len(prompt_ids), token_ids),
+            finish=Finish.STOP if stopped else Finish.LENGTH,
+            policy_version=self._version,
+        )
+
+    async def load(self, version: int, weights: str) -> None:
+        """Record the version; the script stays the same."""
+        self.loaded.append((version, weights))
+        self._version = version
+
+    async def close(self) -> None:
+        """Fail every later request."""
+        self.closed = True
+
+    def _answer(self, prompt_ids: list[int], request_id: str) -> list[int]:
+        if callable(self._script):
+            return self._script(prompt_ids)
+        turn = _turn_of(request_id)
+        if turn >= len(self._script):
+            raise EngineFailed(f"request {request_id}: the script has {len(self._script)} turns")
+        return [*self._renderer.encode(self._script[turn]), self._renderer.stop_token_ids[0]]
+
+
+def _turn_of(request_id: str) -> int:
+    number = request_id.rpartition("/")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _logprobs(version: int, start: int, token_ids: Sequence[int]) -> np.ndarray:
+    values = [
+        -int.from_bytes(hashlib.blake2b(f"{version} {start + index} {token}".encode(), digest_size=2).digest()) / 32768
+        for index, token in enumerate(token_ids)
+    ]
+    return np.asarray(values, dtype=np.float32)
