@@ -20,6 +20,7 @@ from rl.train_engine import (
     num_ranks,
     own_rank,
     sum_over_ranks,
+    wait_for_ranks,
 )
 from rl.weights import head_weights, policy_weights, read_weights, write_weights
 
@@ -148,9 +149,13 @@ class Learner:
         return [found[index] for index in range(len(samples))]
 
     def export(self, path: Path, *, dtype: str = "fp32") -> Path:
-        """Write the policy's weights to `path` as safetensors with Hugging Face names. Every rank must call it."""
+        """Write the policy's weights to `path` as safetensors with Hugging Face names.
+
+        Every rank must call it; when it returns, the file is there.
+        """
         weights = policy_weights(self._engines[self._policy].named_weights())
         write_weights(weights, Path(path), dtype=_DTYPES[dtype], write=own_rank() == 0)
+        wait_for_ranks()
         return Path(path)
 
     def save(self, partial: Path) -> None:
@@ -183,8 +188,8 @@ def build_engine(module: RoleModel, config: LearnerConfig) -> TrainEngine:
 def _frozen_model(module: RoleModel, config: LearnerConfig) -> Callable[[Batch], Outputs]:
     """A model that is only read, on this rank's device, in the arithmetic of the trained one."""
     device = default_device()
-    sharded = config.engine == "deepspeed" and config.dtype == "bf16"
-    module.to(device, torch.bfloat16 if sharded else torch.float32)
+    low = config.engine == "deepspeed" and config.dtype == "bf16" and config.zero_stage > 0
+    module.to(device, torch.bfloat16 if low else torch.float32)
 
     def forward(batch: Batch) -> Outputs:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bf16"):

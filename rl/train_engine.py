@@ -156,6 +156,12 @@ def max_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def wait_for_ranks() -> None:
+    """Return when every rank has come here."""
+    if num_ranks() > 1:
+        dist.barrier()
+
+
 def default_device() -> torch.device:
     """The accelerator of this process, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,61 @@
+"""One rank of a test: two updates by plain SGD with each engine, so that the change of the weights is the gradient.
+
+Run as a program, because ranks are processes: RANK NUM_RANKS PORT MODEL SAMPLES OUT [engine:zero_stage ...].
+"""
+
+import importlib
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from rl.algorithms.sft import SFT
+from rl.learner import Learner
+from rl.sample import Sample
+from rl.train_engine import LearnerConfig, join_ranks
+
+RATE = 0.1
+
+
+def plain_sgd(model: torch.nn.Module, config: LearnerConfig) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": list(model.parameters()), "lr": RATE, "base_lr": RATE}])
+
+
+def run(engine: str, model: Path, samples: list[Sample], out: Path) -> dict:
+    """Metrics and gradients of two updates with an engine named as "torch:0" or "deepspeed:2"."""
+    name, stage = engine.split(":")
+    importlib.import_module(f"rl.{name}_engine").build_optimizer = plain_sgd
+    config = LearnerConfig(
+        engine=name,  # type: ignore[arg-type]
+        zero_stage=int(stage),
+        max_grad_norm=1e6,
+        micro_batch_tokens=64,
+    )
+    learner = Learner(algorithm=SFT(), model_path=model, config=config)
+    path = out.with_name("weights.safetensors")
+    before, updates = load_file(learner.export(path)), []
+    for _ in range(2):
+        metrics = learner.update(samples, 0.0)
+        after = load_file(learner.export(path))
+        gradients = {name: (before[name] - after[name]) / RATE for name in before}
+        updates.append({"metrics": metrics, "gradients": gradients})
+        before = after
+    return {"updates": updates}
+
+
+def main() -> None:
+    rank, num_ranks, port = (int(argument) for argument in sys.argv[1:4])
+    model, samples, out = (Path(argument) for argument in sys.argv[4:7])
+    join_ranks(rank=rank, num_ranks=num_ranks, address="127.0.0.1", port=port, backend="gloo")
+    results = [
+        {engine: run(engine, model, part, out) for engine in sys.argv[7:]}
+        for part in pickle.loads(samples.read_bytes())
+    ]
+    if rank == 0:
+        torch.save(results, out)
+
+
+if __name__ == "__main__":
+    main()
