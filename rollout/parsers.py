@@ -59,14 +59,17 @@ class HermesParser:
         return _assemble(text, list(self._blocks(text)))
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
-        """Write one assistant turn; the text of malformed calls is kept as it is."""
-        blocks = [call.text if isinstance(call, MalformedCall) else self._format_call(call) for call in calls]
-        return "\n".join([content] * bool(content) + blocks)
+        """Write one assistant turn; malformed calls are kept as they are, within tags if they have none."""
+        return "\n".join([content] * bool(content) + [self._format_call(call) for call in calls])
 
-    def _format_call(self, call: ToolCall) -> str:
-        name = json.dumps(call.name, ensure_ascii=False)
-        arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
-        return f'{self.opening}\n{{"name": {name}, "arguments": {arguments}}}\n{self.closing}'
+    def _format_call(self, call: Call) -> str:
+        if isinstance(call, ToolCall):
+            name = json.dumps(call.name, ensure_ascii=False)
+            arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+            return f'{self.opening}\n{{"name": {name}, "arguments": {arguments}}}\n{self.closing}'
+        if self.opening in call.text or self.closing in call.text:
+            return call.text
+        return f"{self.opening}\n{call.text}\n{self.closing}"
 
     def _blocks(self, text: str) -> Iterator[tuple[Span, Call]]:
         position = 0

@@ -1,0 +1,185 @@
+"""Reading files of recorded conversations in OpenAI form: one clear error for each bad line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.types import Json, Message, Task, ToolCall, ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One row of a file of recorded conversations."""
+
+    where: str
+    """File and line (or row), for messages."""
+    messages: tuple[Mapping[str, Json], ...]
+    tools: tuple[ToolSpec, ...]
+
+
+def read_recorded(path: str | Path) -> Iterator[Recorded]:
+    """Read `messages` and `tools` of each line of a JSONL file (also .gz), or of each row of a Parquet file.
+
+    Both may also be JSON strings, as they often are in Parquet.
+
+    Raises:
+        ValueError: the file cannot be read or a row is wrong; says file, line and what was expected.
+    """
+    for where, row in _rows(Path(path)):
+        try:
+            messages = _listed(row, "messages")
+            if not messages:
+                raise ValueError("messages: expected at least one")
+            tools = tuple(_tool_of_openai(tool, f"tools[{index}]") for index, tool in enumerate(_listed(row, "tools")))
+            for index, message in enumerate(messages):
+                message_of_openai(message, f"messages[{index}]")
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        yield Recorded(where=where, messages=tuple(messages), tools=tools)
+
+
+def recorded_task(recorded: Recorded, task_id: str) -> Task:
+    """The task that a recorded conversation did: its prompt and tools, with no known truth."""
+    messages = [message_of_openai(message, "messages") for message in recorded.messages]
+    roles = [message.role for message in messages]
+    prompt = messages[: roles.index("assistant")] if "assistant" in roles else messages
+    return Task(task_id=task_id, prompt=tuple(prompt), tools=recorded.tools, kind="recorded")
+
+
+def message_of_openai(value: Json, where: str) -> Message:
+    """One message in OpenAI form; `where` names it in errors.
+
+    Raises:
+        ValueError: it is not in that form.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected an object with role and content, got {_shown(value)}")
+    role = value.get("role")
+    if role not in ("system", "user", "assistant", "tool"):
+        raise ValueError(f"{where}.role: expected system, user, assistant or tool, got {_shown(role)}")
+    calls = value.get("tool_calls") or ()
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise ValueError(f"{where}.tool_calls: expected a list, got {_shown(calls)}")
+    if calls and role != "assistant":
+        raise ValueError(f"{where}.tool_calls: only an assistant message has calls, not one of {role}")
+    return Message(
+        role=role,
+        content=_content_of_openai(value.get("content"), f"{where}.content"),
+        calls=tuple(_call_of_openai(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(calls)),
+        call_id=str(value.get("tool_call_id") or ""),
+    )
+
+
+def _content_of_openai(value: Json, where: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        texts = [part.get("text") if isinstance(part, Mapping) else None for part in value]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(str(text) for text in texts)
+    raise ValueError(f"{where}: expected a string or text parts, got {_shown(value)}")
+
+
+def _call_of_openai(value: Json, where: str) -> ToolCall:
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise ValueError(f"{where}: expected a function with a name, got {_shown(value)}")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError as error:
+            raise ValueError(f"{where}.arguments: invalid JSON: {error}") from error
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"{where}.arguments: expected an object, got {_shown(arguments)}")
+    return ToolCall(call_id=str(value.get("id") or ""), name=function["name"], arguments=dict(arguments))
+
+
+def _tool_of_openai(value: Json, where: str) -> ToolSpec:
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise ValueError(f"{where}: expected a function schema with a name, got {_shown(value)}")
+    if not isinstance(function.get("parameters") or {}, Mapping):
+        raise ValueError(f"{where}.parameters: expected a JSON schema, got {_shown(function['parameters'])}")
+    return ToolSpec.from_json(value)
+
+
+def _listed(row: Mapping[str, Json], name: str) -> list[Json]:
+    value = row.get(name, [] if name == "tools" else None)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: invalid JSON: {error}") from error
+    if value is None and name == "tools":
+        return []
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: expected a list, got {_shown(value)}")
+    return value
+
+
+def _shown(value: Json) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    try:
+        if path.suffix == ".parquet":
+            yield from _parquet_rows(path)
+        else:
+            yield from _json_lines(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    number = 0
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield f"{path}, line {number}", _json_object(line, f"{path}, line {number}")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, line {number + 1}: not UTF-8: {error.reason}") from error
+
+
+def _json_object(line: str, where: str) -> Mapping[str, Json]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: invalid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object with messages and tools, got {_shown(value)}")
+    return value
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        columns = [name for name in ("messages", "tools") if name in file.schema_arrow.names]
+        number = 0
+        for batch in file.iter_batches(batch_size=256, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", {name: _without_absent(value) for name, value in row.items()}
+    except pa.ArrowException as error:
+        raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from error
+
+
+def _without_absent(value: Json) -> Json:
+    """Structs of Parquet have every field in every row; those that are null were not given."""
+    if isinstance(value, dict):
+        return {name: _without_absent(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_absent(item) for item in value]
+    return value
