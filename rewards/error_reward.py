@@ -1,4 +1,4 @@
-"""TL-Training's error-oriented reward (its section on the reward mechanism), extended to whole episodes and deferrals."""
+"""TL-Training's error-oriented reward, extended from one call to whole episodes and to deferrals."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from rollout.trajectory import Trajectory
 
 
 class OutcomeReward:
-    """Success as CONTRACTS defines it; where the reference is unknown, what the environment says.
+    """Everything called rightly, then finish; where the reference is unknown, what the environment says.
 
     An environment says it in `outcome.facts["success"]`. Unscored: failures of the infrastructure, and unknown success.
     """
