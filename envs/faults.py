@@ -31,8 +31,9 @@ _IRRELEVANT: tuple[Json, ...] = (
 class FaultyEnv:
     """Another environment whose tools sometimes fail. The actions never do.
 
-    A call that times out or fails does not reach the inner environment. All faults follow from the seed and the
-    task's id, and each call draws anew: a retry may succeed. Calls of one message need distinct ids.
+    Only calls of offered tools draw a fault. One that times out or fails does not reach the inner environment. All
+    faults follow from the seed and the task's id, and each call draws anew: a retry may succeed. Calls of one message
+    need distinct ids.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class FaultyEnv:
         if min(self._shares.values()) < 0 or sum(self._shares.values()) > 1:
             raise ValueError(f"shares {self._shares}: expected none below 0 and a sum of at most 1")
         self._env: Env = env(task) if callable(env) else Component(**env).build(task)
+        self._offered = {tool.name for tool in task.tools}
         self._rng = random.Random(f"faults {seed} {task.task_id}")
 
     async def open(self) -> tuple[Message, ...]:
@@ -82,6 +84,8 @@ class FaultyEnv:
         inner = Step(messages=())
         if passed or not message.calls:
             inner = await self._env.step(replace(message, calls=passed))
+        if inner.tools is not None:
+            self._offered = {tool.name for tool in inner.tools} - ACTION_NAMES
         results = {result.call_id: self._spoil(result, faults[result.call_id]) for result in inner.results} | lost
         ordered = tuple(results[call.call_id] for call in message.calls)
         if inner.done:
@@ -95,7 +99,7 @@ class FaultyEnv:
         return await self._env.close()
 
     def _draw(self, call: Call) -> str:
-        if not isinstance(call, ToolCall) or call.name in ACTION_NAMES:
+        if not isinstance(call, ToolCall) or call.name not in self._offered:
             return ""
         names = [*self._shares, ""]
         weights = [*self._shares.values(), 1 - sum(self._shares.values())]

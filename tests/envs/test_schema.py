@@ -1,0 +1,124 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.schema import ProblemKind, check, check_schema, signature
+from envs.types import ToolSpec
+
+BOOKING = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string"},
+        "days": {"type": "integer", "minimum": 1},
+        "price": {"type": "number"},
+        "express": {"type": "boolean"},
+        "class": {"type": "string", "enum": ["economy", "business"]},
+        "date": {"type": "string", "format": "date"},
+        "code": {"type": "string", "pattern": "^[A-Z][0-9]+$", "maxLength": 5},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "address": {"type": "object", "properties": {"street": {"type": "string"}}, "required": ["street"]},
+        "either": {"anyOf": [{"type": "integer"}, {"type": "string", "enum": ["all"]}]},
+    },
+    "required": ["city"],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"city": "Rome"}, []),
+        ({"city": "Rome", "days": 3.0}, []),
+        ({"city": "Rome", "price": 3}, []),
+        ({"city": "Rome", "date": "2026-02-28", "code": "K12", "tags": [], "either": 3}, []),
+        ({}, [("missing_argument", "/city")]),
+        ({"city": "Rome", "color": "red"}, [("unknown_argument", "/color")]),
+        ({"city": "Rome", "a/b~c": 1}, [("unknown_argument", "/a~1b~0c")]),
+        ({"city": 5}, [("bad_type", "/city")]),
+        ({"city": None}, [("bad_type", "/city")]),
+        ({"city": "Rome", "days": True}, [("bad_type", "/days")]),
+        ({"city": "Rome", "days": "3"}, [("bad_type", "/days")]),
+        ({"city": "Rome", "days": 3.5}, [("bad_type", "/days")]),
+        ({"city": "Rome", "price": True}, [("bad_type", "/price")]),
+        ({"city": "Rome", "express": 1}, [("bad_type", "/express")]),
+        ({"city": "Rome", "class": "first"}, [("bad_enum", "/class")]),
+        ({"city": "Rome", "days": 0}, [("bad_format", "/days")]),
+        ({"city": "Rome", "date": "2026-02-30"}, [("bad_format", "/date")]),
+        ({"city": "Rome", "date": "tomorrow"}, [("bad_format", "/date")]),
+        ({"city": "Rome", "code": "k1"}, [("bad_format", "/code")]),
+        ({"city": "Rome", "code": "K12345"}, [("bad_format", "/code")]),
+        ({"city": "Rome", "tags": ["a", 2]}, [("bad_type", "/tags/1")]),
+        ({"city": "Rome", "address": {}}, [("missing_argument", "/address/street")]),
+        ({"city": "Rome", "either": "none"}, [("bad_enum", "/either")]),
+        ({"city": "Rome", "either": []}, [("bad_enum", "/either")]),
+        ({"days": "x", "z": 1}, [("unknown_argument", "/z"), ("bad_type", "/days"), ("missing_argument", "/city")]),
+        ([], [("bad_type", "")]),
+        ("Rome", [("bad_type", "")]),
+    ],
+)
+def test_check_names_kind_and_pointer(arguments, expected):
+    assert sorted((str(p.kind), p.pointer) for p in check(arguments, BOOKING)) == sorted(expected)
+
+
+def test_several_missing_arguments_are_reported_once_each():
+    parameters = {"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "required": ["a", "b", "c"]}
+    assert [p.pointer for p in check({"c": 1}, parameters)] == ["/a", "/b"]
+
+
+def test_additional_properties_allow_unknown_arguments_only_if_the_schema_says_so():
+    closed = {"type": "object", "properties": {"a": {}}, "additionalProperties": False}
+    open_ = {"type": "object", "properties": {"a": {}}, "additionalProperties": True}
+    assert [p.kind for p in check({"b": 1}, closed)] == [ProblemKind.UNKNOWN_ARGUMENT]
+    assert check({"b": 1}, open_) == []
+
+
+def test_details_are_short_and_name_the_argument():
+    problems = check({"days": "x", "class": "first"}, BOOKING)
+    assert {p.detail for p in problems} == {
+        "missing city",
+        "days must be integer",
+        "class must be one of economy|business",
+    }
+
+
+@pytest.mark.parametrize("schema", [{"type": "object", "properties": {"a": {"type": "dict"}}}, {"type": "string"}, 3])
+def test_an_invalid_schema_is_refused(schema):
+    with pytest.raises(ValueError, match="not a JSON schema"):
+        check_schema(schema)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*BOOKING["properties"], "other"]), JSON_VALUES))
+def test_check_never_raises_and_is_stable_under_json(arguments):
+    problems = check(arguments, BOOKING)
+    assert problems == check(json.loads(json.dumps(arguments)), BOOKING)
+    assert ("missing_argument" in {p.kind for p in problems if p.pointer == "/city"}) == ("city" not in arguments)
+
+
+def test_signature_is_one_line():
+    tool = ToolSpec(
+        name="book_flight",
+        parameters={
+            "type": "object",
+            "properties": {
+                "city": {"type": "string"},
+                "days": {"type": "integer"},
+                "class": {"type": "string", "enum": ["economy", "business"]},
+                "date": {"type": "string", "format": "date"},
+                "tags": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["city", "days", "date"],
+        },
+    )
+    assert (
+        signature(tool)
+        == "book_flight(city: string, days: integer, class?: economy|business, date: date, tags?: string[])"
+    )
+    assert signature(ToolSpec(name="ping")) == "ping()"
