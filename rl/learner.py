@@ -148,13 +148,17 @@ class Learner:
             found |= {index: rows[row, : lengths[index]] for row, index in enumerate(chunk)}
         return [found[index] for index in range(len(samples))]
 
-    def export(self, path: Path, *, dtype: str = "fp32") -> Path:
+    def export(self, path: Path, *, dtype: str = "") -> Path:
         """Write the policy's weights to `path` as safetensors with Hugging Face names.
 
         Every rank must call it; when it returns, the file is there.
+
+        Args:
+            path: the file.
+            dtype: fp32 or bf16; "" keeps the weights as they are held.
         """
         weights = policy_weights(self._engines[self._policy].named_weights())
-        write_weights(weights, Path(path), dtype=_DTYPES[dtype], write=own_rank() == 0)
+        write_weights(weights, Path(path), dtype=_DTYPES[dtype] if dtype else None, write=own_rank() == 0)
         wait_for_ranks()
         return Path(path)
 
@@ -162,7 +166,8 @@ class Learner:
         """Write this rank's share of a checkpoint into the folder of `checkpoint.begin`. Every rank must call it."""
         first = own_rank() == 0
         if first:
-            copy_model_files(self._model_path, partial, dtype=_DTYPE_NAMES[torch.float32])
+            dtype = next(self._engines[self._policy].module.parameters()).dtype
+            copy_model_files(self._model_path, partial, dtype=_DTYPE_NAMES[dtype])
         self.export(partial / WEIGHTS)
         for name, engine in self._engines.items():
             folder = partial / "learner" / name

@@ -52,8 +52,8 @@ def build_optimizer(model: RoleModel, config: LearnerConfig) -> torch.optim.Opti
     decayed = [parameter for parameter in trained.values() if parameter.ndim >= 2 and parameter not in hidden]
     plain = [parameter for parameter in trained.values() if parameter.ndim < 2]
     matrices = [parameter for parameter in trained.values() if parameter in hidden]
-    rate = config.learning_rate if config.adamw_learning_rate is None else config.adamw_learning_rate
-    adamw_rate = rate if config.optimizer == "muon" else config.learning_rate
+    apart = config.optimizer == "muon" and config.adamw_learning_rate
+    adamw_rate = config.adamw_learning_rate if apart else config.learning_rate
     adamw = [
         _group(decayed, adamw_rate, weight_decay=config.weight_decay, betas=config.betas),
         _group(plain, adamw_rate, weight_decay=0.0, betas=config.betas),

@@ -25,8 +25,8 @@ class LearnerConfig:
 
     learning_rate: float = 1e-6
     """Of AdamW, or of Muon where the optimizer is Muon."""
-    adamw_learning_rate: float | None = None
-    """With Muon: the rate of what AdamW trains (embeddings, heads, biases, norms). None: `learning_rate`."""
+    adamw_learning_rate: float = 0.0
+    """With Muon: the rate of what AdamW trains (embeddings, heads, biases, norms); 0: `learning_rate`."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.95)
     """Of AdamW."""

@@ -1,0 +1,102 @@
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from envs.component import Component
+from rl.algorithms.sft import SFT
+from rl.checkpoint import latest, read_state
+from rl.learner import Learner
+from rl.learner_group import LearnerGroup, RankConfig
+from rl.train_engine import LearnerConfig
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+SFT_COMPONENT = Component(factory="rl.algorithms.sft:SFT")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200_000_000)
+    yield
+    ray.shutdown()
+
+
+def make_group(path: Path, *, resume: Path | None = None, num_ranks: int = 1, **settings: object) -> LearnerGroup:
+    return LearnerGroup(
+        algorithm=SFT_COMPONENT,
+        model_path=path,
+        config=LearnerConfig(**{"learning_rate": 1e-3, **settings}),  # type: ignore[arg-type]
+        ranks=RankConfig(num_ranks=num_ranks, num_cpus_per_rank=0.5),
+        resume=resume,
+    )
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("engine", "zero_stage"), [("torch", 0), ("deepspeed", 2)])
+async def test_two_ranks_learn_export_save_and_resume_like_one_learner(
+    tiny_model_path: Path, make_samples: Callable, tmp_path: Path, engine: str, zero_stage: int
+) -> None:
+    samples = make_samples(6)
+    alone = Learner(algorithm=SFT(), model_path=tiny_model_path, config=LearnerConfig(learning_rate=1e-3))
+    expected = [alone.update(samples, 0.0) for _ in range(2)]
+    group = make_group(tiny_model_path, num_ranks=2, engine=engine, zero_stage=zero_stage)
+    await group.start()
+    try:
+        assert await group.update(samples, 0.0) == pytest.approx(expected[0], rel=1e-4)
+        folder = await group.save(tmp_path / "checkpoints", 1, {"seed": 3}, keep=1)
+        assert await group.update(samples, 0.0) == pytest.approx(expected[1], rel=1e-3)
+        assert group.version == 2
+        path = await group.export(tmp_path / "weights.safetensors")
+        theirs = load_file(alone.export(tmp_path / "alone.safetensors"))
+        ours = load_file(path)
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-3)
+        sequences = [sample.token_ids.tolist() for sample in samples]
+        for found, wanted in zip(await group.logprobs(sequences), alone.logprobs(sequences), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-3)
+    finally:
+        await group.close()
+    assert folder == latest(tmp_path / "checkpoints")
+    assert read_state(folder) == {"seed": 3, "step": 1, "version": 1}
+    resumed = make_group(tiny_model_path, num_ranks=2, engine=engine, zero_stage=zero_stage, resume=folder)
+    await resumed.start()
+    try:
+        assert resumed.version == 1
+        assert await resumed.update(samples, 0.0) == pytest.approx(expected[1], rel=1e-3)
+    finally:
+        await resumed.close()
+
+
+@pytest.mark.usefixtures("cluster")
+async def test_a_rank_that_fails_ends_the_group_and_says_why(tiny_model_path: Path, make_samples: Callable) -> None:
+    group = make_group(tiny_model_path, num_ranks=2, learning_rate=1e30, max_grad_norm=1e30)
+    await group.start()
+    with pytest.raises(FloatingPointError, match="is"):
+        for _ in range(5):
+            await asyncio.wait_for(group.update(make_samples(4), 0.0), 60)
+    with pytest.raises(RuntimeError, match="not running"):
+        await group.update(make_samples(4), 0.0)
+
+
+@pytest.mark.usefixtures("cluster")
+async def test_a_missing_model_is_the_callers_error(tmp_path: Path) -> None:
+    group = make_group(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="expected a model folder"):
+        await group.start()
+
+
+def test_nccl_without_gpus_is_refused() -> None:
+    with pytest.raises(ValueError, match="nccl needs"):
+        RankConfig(backend="nccl")
+
+
+def test_a_rank_without_gpus_sees_none() -> None:
+    environment = RankConfig(num_threads=3).environment()
+    assert environment["CUDA_VISIBLE_DEVICES"] == "" and environment["OMP_NUM_THREADS"] == "3"
