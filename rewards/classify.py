@@ -257,7 +257,9 @@ class _Judge:
         if call.name != wanted.name:
             return False
         if call.name in DEFERRALS:
-            return _same_missing(call, wanted) and not check(call.arguments, tool.parameters)
+            if not _same_missing(call, wanted):
+                return False
+            return _is_plain_question(call) or not check(call.arguments, tool.parameters)
         if identical(call.arguments, wanted.arguments):
             return True
         return not differences(call, wanted, tool) and not check(call.arguments, tool.parameters)
@@ -483,6 +485,18 @@ def _missing(call: ToolCall) -> frozenset[str]:
 def _same_missing(call: ToolCall, wanted: ToolCall) -> bool:
     """Whether a deferral asks for what is due; a reference that names nothing accepts every question."""
     return "missing" not in wanted.arguments or _missing(call) == _missing(wanted)
+
+
+def _is_plain_question(call: ToolCall) -> bool:
+    """A quick yes for the usual talk_to_user; everything else goes through its schema."""
+    arguments = call.arguments
+    names = arguments.get("missing")
+    return (
+        len(arguments) == 2
+        and isinstance(arguments.get("question"), str)
+        and isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+    )
 
 
 def _may_be_repeated(earlier: _Made) -> bool:

@@ -43,8 +43,12 @@ def same_value(made: Json, reference: Json) -> bool:
 
     A number equals the string that spells it: that the type is wrong is for the schema to say.
     """
-    if type(made) is str and type(reference) is str:
-        return made == reference or normalise(made) == normalise(reference)
+    kind = type(made)
+    if kind is type(reference):
+        if kind is str:
+            return made == reference or normalise(made) == normalise(reference)
+        if kind is int:
+            return made == reference
     accepted = alternatives(reference)
     if accepted is not None:
         return any(same_value(made, value) for value in accepted)
@@ -82,6 +86,8 @@ def _number(value: Json) -> float | None:
 
 def identical(made: Json, other: Json) -> bool:
     """Whether two made values are the same JSON: types count, key order does not, 3.0 is 3, strings to the letter."""
+    if type(made) is str or type(made) is int:
+        return type(other) is not bool and bool(made == other)
     if isinstance(made, Mapping):
         return (
             isinstance(other, Mapping)
@@ -161,10 +167,12 @@ def similarity(made: ToolCall | None, reference: ToolCall) -> float:
 def pair(made: Sequence[ToolCall | None], reference: Sequence[ToolCall]) -> list[int | None]:
     """For each made call the index of the reference call it was an attempt at, or None for a call too many.
 
-    A maximum-weight matching: each reference call is used at most once, and as many calls as possible are paired.
+    A matching of maximum weight: each reference call is used at most once, and as many calls as possible are paired.
     """
     if not made or not reference:
         return [None] * len(made)
+    if len(made) == len(reference) == 1:
+        return [0]
     weights = [[similarity(call, wanted) for wanted in reference] for call in made]
     if len(made) == 1:
         return [max(range(len(reference)), key=weights[0].__getitem__)]
