@@ -14,11 +14,11 @@ from envs.toolworld.wording import chain_request, parallel_request, single_reque
 from envs.types import Json, Message, Task, TaskKind, ToolCall
 
 KIND_WEIGHTS: Mapping[str, float] = {
-    TaskKind.SINGLE: 0.30,
-    TaskKind.CHAIN: 0.18,
-    TaskKind.PARALLEL: 0.12,
-    TaskKind.MISSING_ARGUMENT: 0.22,
-    TaskKind.UNMATCHED_TOOLS: 0.18,
+    TaskKind.SINGLE: 0.27,
+    TaskKind.CHAIN: 0.17,
+    TaskKind.PARALLEL: 0.11,
+    TaskKind.MISSING_ARGUMENT: 0.24,
+    TaskKind.UNMATCHED_TOOLS: 0.21,
 }
 """Share of each kind unless told otherwise."""
 
