@@ -14,7 +14,8 @@ from pathlib import Path
 import ray
 from ray.exceptions import AuthenticationError
 
-from rl.config import ConfigError, Ray, in_submitted_job
+from rl.config import Ray, in_submitted_job
+from rl.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,16 @@ def connected(config: Ray, required: Mapping[str, float], log_directory: Path) -
         log_directory: where the logs of a local cluster's processes go.
 
     Raises:
-        ConfigError: no cluster answers, or it lacks the resources.
+        BadInput: no cluster answers, or it lacks the resources.
     """
-    joins = config.join or in_submitted_job() or bool(os.environ.get("RAY_ADDRESS"))
+    joins = is_joined(config)
     if joins:
         _join()
     else:
+        _refuse(shortage(required, local_resources(config)))
         _start(config)
     try:
-        check_resources(required, wait_seconds=config.wait_seconds)
+        _wait_for(required, wait_seconds=config.wait_seconds)
         yield
     finally:
         # The processes still write their last lines, so the logs are copied after they have ended.
@@ -53,20 +55,48 @@ def connected(config: Ray, required: Mapping[str, float], log_directory: Path) -
             _keep_logs(session_logs, log_directory)
 
 
-def check_resources(required: Mapping[str, float], *, wait_seconds: float = 0.0) -> None:
-    """Refuse a cluster that has less than `required`, after waiting for it to grow.
+def check_resources(config: Ray, required: Mapping[str, float]) -> None:
+    """Refuse a run for which there are too few resources, without starting anything.
 
     Raises:
-        ConfigError: naming the first resource that is short.
+        BadInput: naming the first resource that is short, or that no cluster answers.
     """
+    if not is_joined(config):
+        _refuse(shortage(required, local_resources(config)))
+        return
+    _join()
+    try:
+        if not config.wait_seconds:
+            _wait_for(required, wait_seconds=0.0)
+    finally:
+        ray.shutdown()
+
+
+def is_joined(config: Ray) -> bool:
+    """Whether the run joins a cluster: one that is named, that of a submitted job, or if the cluster file says so."""
+    return config.join or in_submitted_job() or bool(os.environ.get("RAY_ADDRESS"))
+
+
+def local_resources(config: Ray) -> dict[str, float]:
+    """What a Ray started on this machine would have."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
+    return {"CPU": float(config.num_cpus or os.cpu_count() or 1), "GPU": float(gpus)}
+
+
+def _wait_for(required: Mapping[str, float], *, wait_seconds: float) -> None:
+    """Wait for the cluster to grow to what is asked for."""
     deadline = time.monotonic() + wait_seconds
-    while True:
-        short = shortage(required, ray.cluster_resources())
-        if not short:
-            return
+    while short := shortage(required, ray.cluster_resources()):
         if time.monotonic() >= deadline:
-            raise ConfigError(short)
+            raise BadInput(short)
         time.sleep(1.0)
+
+
+def _refuse(short: str) -> None:
+    if short:
+        raise BadInput(short)
 
 
 def shortage(required: Mapping[str, float], available: Mapping[str, float]) -> str:
@@ -85,13 +115,13 @@ def _join() -> None:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, AuthenticationError, TimeoutError) as error:
         line = str(error).strip().splitlines()[0]
-        raise ConfigError(f"no Ray cluster to join: {line}") from error
+        raise BadInput(f"no Ray cluster to join: {line}") from error
 
 
 def _start(config: Ray) -> None:
     """Start Ray on this machine, closed to everybody who does not hold the token of this run."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+    # Ray 2.60 asks for a token by default; without one of ours it would write one into the home directory.
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -120,4 +150,3 @@ def _keep_logs(session_logs: Path, log_directory: Path) -> None:
         if path.is_file() and path.stat().st_size:
             target.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / path.name)
-

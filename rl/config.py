@@ -21,13 +21,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from envs.component import Component
+from rl.errors import BadInput
 
 RESOLVED_NAME = "run.json"
 """The resolved run, written into its directory."""
-
-
-class ConfigError(ValueError):
-    """Bad input of the user: one line that says where, what came and what was expected."""
 
 
 class Section(BaseModel):
@@ -218,7 +215,7 @@ class Config(Section):
     model: Model
     source: Source
     sampling: Sampling = Sampling()
-    reward: Component = Component(factory="rewards.error_reward:tl_monotone")
+    reward: Component = Component(factory="rewards.error_reward:ErrorReward")
     algorithm: Component
     learner: Learner = Learner()
     evaluation: Evaluation = Evaluation()
@@ -258,7 +255,7 @@ def load(recipe: str, cluster: str = "laptop", overrides: Sequence[str] = ()) ->
         overrides: such as `learner.learning_rate=1e-6`; values are TOML, and what is not TOML is a string.
 
     Raises:
-        ConfigError: with one line that names the file or override, the key and what was expected.
+        BadInput: with one line that names the file or override, the key and what was expected.
     """
     tables = _default_parts()
     for path, is_cluster in ((find(recipe, "recipe"), False), (find(cluster, "cluster"), True)):
@@ -267,7 +264,7 @@ def load(recipe: str, cluster: str = "laptop", overrides: Sequence[str] = ()) ->
         for key in _leaves(table):
             if _is_cluster_key(key) != is_cluster:
                 other = "a recipe" if is_cluster else "a cluster file"
-                raise ConfigError(f"{path}: {key} belongs into {other}")
+                raise BadInput(f"{path}: {key} belongs into {other}")
         _merge(tables, table)
     for override in overrides:
         table = _parse_override(override)
@@ -281,13 +278,13 @@ def read_resolved(run_directory: Path) -> Config:
     """The configuration a run was started with.
 
     Raises:
-        ConfigError: there is none.
+        BadInput: there is none.
     """
     path = run_directory / RESOLVED_NAME
     try:
         return _validate(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{run_directory}: expected a run directory with {RESOLVED_NAME}: {error}") from error
+        raise BadInput(f"{run_directory}: expected a run directory with {RESOLVED_NAME}: {error}") from error
 
 
 def write_resolved(config: Config, run_directory: Path) -> None:
@@ -300,19 +297,19 @@ def find(name: str, kind: Literal["recipe", "cluster"]) -> Path:
     """The file that `name` means: a path if it has a slash or ends in .toml, else a shipped name.
 
     Raises:
-        ConfigError: there is no such file.
+        BadInput: there is no such file.
     """
     if "/" in name or name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise ConfigError(f"{kind} {name}: no such file")
+            raise BadInput(f"{kind} {name}: no such file")
         return path
     folder = shipped(kind)
     path = folder / f"{name}.toml"
     if path.is_file():
         return path
     known = sorted(file.stem for file in folder.glob("*.toml"))
-    raise ConfigError(f"{kind} {name!r} is not shipped{_nearest(name, known)}; there are: {', '.join(known)}")
+    raise BadInput(f"{kind} {name!r} is not shipped{_nearest(name, known)}; there are: {', '.join(known)}")
 
 
 def shipped(kind: Literal["recipe", "cluster"]) -> Path:
@@ -332,7 +329,7 @@ def check(config: Config) -> None:
     """Check every part on the driver, the cheap ones first; starts nothing and touches no accelerator.
 
     Raises:
-        ConfigError: with one line.
+        BadInput: with one line.
     """
     if config.resume:
         read_resolved(Path(config.resume))
@@ -348,7 +345,7 @@ def check(config: Config) -> None:
     if source.demonstrations is not None:
         _check_part("source.demonstrations", source.demonstrations, "task", seed=config.run.seed)
     if source.conversations and not Path(source.conversations).is_file():
-        raise ConfigError(f"source.conversations: {source.conversations}: no such file")
+        raise BadInput(f"source.conversations: {source.conversations}: no such file")
     if not source.offline:
         _check_part("reward", config.reward)
     for name in config.evaluation.tasks:
@@ -362,27 +359,27 @@ def check_model(model: Model) -> None:
     """Refuse a model folder that is not one.
 
     Raises:
-        ConfigError: the folder, its configuration or its tokenizer is missing.
+        BadInput: the folder, its configuration or its tokenizer is missing.
     """
     if model.init is not None:
         _check_part("model.init", model.init, "directory", seed=0)
         return
     path = model_path(model.path)
     if not path.is_dir():
-        raise ConfigError(f"model.path: {path}: no such folder")
+        raise BadInput(f"model.path: {path}: no such folder")
     for names in (("config.json",), ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         if not any((path / name).is_file() for name in names):
-            raise ConfigError(f"model.path: {path} is no model folder: {names[0]} is missing")
+            raise BadInput(f"model.path: {path} is no model folder: {names[0]} is missing")
 
 
 def check_directory(directory: Path) -> None:
     """Refuse a run directory that cannot be written, and a relative one in a submitted job.
 
     Raises:
-        ConfigError: with the reason.
+        BadInput: with the reason.
     """
     if in_submitted_job() and not directory.is_absolute():
-        raise ConfigError(
+        raise BadInput(
             f"run.directory: {directory} is relative, and a submitted job runs in Ray's temporary copy; "
             "name an absolute directory that outlives it"
         )
@@ -391,7 +388,7 @@ def check_directory(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise ConfigError(f"run.directory: cannot write to {directory}: {error.strerror or error}") from error
+        raise BadInput(f"run.directory: cannot write to {directory}: {error.strerror or error}") from error
 
 
 def in_submitted_job() -> bool:
@@ -412,16 +409,18 @@ def _check_part(key: str, component: Component, *args: str, **kwargs: Any) -> No
     try:
         component.check(*args, **kwargs)
     except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+        raise BadInput(f"{key}: {error}") from error
 
 
 def _check_task_file(name: str) -> None:
     from envs.tasks import read_tasks
 
     try:
-        next(iter(read_tasks(Path(name))))
-    except (OSError, ValueError, StopIteration) as error:
-        raise ConfigError(f"source.tasks: {error or 'no tasks in ' + name}") from error
+        tasks = read_tasks(name)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if not tasks:
+        raise BadInput(f"{name}: the file holds no tasks")
 
 
 def _default_parts(section: type[BaseModel] = Config) -> dict[str, Any]:
@@ -440,14 +439,14 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _parse_override(override: str) -> dict[str, Any]:
     key, separator, value = override.partition("=")
     key = key.strip()
     if not separator or not key:
-        raise ConfigError(f"{override!r}: expected key=value, such as learner.learning_rate=1e-6")
+        raise BadInput(f"{override!r}: expected key=value, such as learner.learning_rate=1e-6")
     try:
         return tomllib.loads(f"{key} = {value}")
     except tomllib.TOMLDecodeError:
@@ -455,7 +454,7 @@ def _parse_override(override: str) -> dict[str, Any]:
     try:
         return tomllib.loads(f"{key} = {json.dumps(value)}")
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{override!r}: {key!r} is no dotted key") from error
+        raise BadInput(f"{override!r}: {key!r} is no dotted key") from error
 
 
 def _merge(base: dict[str, Any], table: Mapping[str, Any], in_options: bool = False) -> None:
@@ -488,7 +487,7 @@ def _check_names(table: Mapping[str, Any], where: str) -> None:
     """Refuse the first unknown key, with the nearest known name."""
     key = _unknown(table, Config, "")
     if key is not None:
-        raise ConfigError(f"{where}: unknown key {key}{_nearest(key, list(known_keys()))}")
+        raise BadInput(f"{where}: unknown key {key}{_nearest(key, list(known_keys()))}")
 
 
 def _unknown(table: Mapping[str, Any], section: type[BaseModel], prefix: str) -> str | None:
@@ -529,8 +528,8 @@ def _validate(tables: Mapping[str, Any]) -> Config:
         key = ".".join(part for part in first["loc"] if isinstance(part, str) and part not in ("str", "Component"))
         message = first["msg"].removeprefix("Value error, ")
         came = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-        raise ConfigError(f"{key}: {message}{came}" if key and not message.startswith(key) else message) from error
+        raise BadInput(f"{key}: {message}{came}" if key and not message.startswith(key) else message) from error
     for name, value in (("learner.learning_rate", config.learner.learning_rate),):
         if not math.isfinite(value):
-            raise ConfigError(f"{name}: expected a finite number, got {value}")
+            raise BadInput(f"{name}: expected a finite number, got {value}")
     return config

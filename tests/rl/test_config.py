@@ -3,7 +3,7 @@ import os
 import pytest
 
 from rl import config as configs
-from rl.config import Config, ConfigError, check, load
+from rl.config import Config, BadInput, check, load
 
 RECIPE = """
 [run]
@@ -14,7 +14,7 @@ path = "{model}"
 tasks = {{factory = "envs.toolworld:ToolWorldTasks"}}
 groups_per_step = 4
 [reward]
-factory = "rewards.error_reward:tl_monotone"
+factory = "rewards.error_reward:ErrorReward"
 [algorithm]
 factory = "rl.algorithms.ppo:PPO"
 options = {{clip_low = 0.2}}
@@ -40,7 +40,7 @@ def files(tmp_path, model):
 
 
 def error_of(*args, **kwargs) -> str:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(BadInput) as caught:
         load(*args, **kwargs)
     message = str(caught.value)
     assert "\n" not in message
@@ -137,30 +137,30 @@ def test_every_known_key_is_reachable():
 
 
 def test_a_missing_model_folder_is_refused(files):
-    with pytest.raises(ConfigError, match=r"model\.path: /nowhere: no such folder"):
+    with pytest.raises(BadInput, match=r"model\.path: /nowhere: no such folder"):
         check(load(*files, ["model.path=/nowhere"]))
 
 
 def test_a_folder_without_a_model_is_refused(files, tmp_path):
-    with pytest.raises(ConfigError, match=r"config\.json is missing"):
+    with pytest.raises(BadInput, match=r"config\.json is missing"):
         check(load(*files, [f"model.path={tmp_path}"]))
 
 
 def test_an_unwritable_run_directory_is_refused(files, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(ConfigError, match=r"run\.directory: cannot write"):
+    with pytest.raises(BadInput, match=r"run\.directory: cannot write"):
         check(load(*files, [f"run.directory={blocked}/runs"]))
 
 
 def test_a_relative_run_directory_is_refused_in_a_submitted_job(files, monkeypatch):
     monkeypatch.setitem(os.environ, "RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    with pytest.raises(ConfigError, match="is relative"):
+    with pytest.raises(BadInput, match="is relative"):
         check(load(*files, ["run.directory=runs"]))
 
 
 def test_a_factory_that_does_not_take_its_options_is_refused(files):
-    with pytest.raises(ConfigError, match=r"source\.env: .*bogus"):
+    with pytest.raises(BadInput, match=r"source\.env: .*bogus"):
         check(load(*files, ["source.env.options.bogus=1"]))
 
 

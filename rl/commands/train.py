@@ -1,0 +1,63 @@
+"""Train a model as a recipe says, where a cluster file says.
+
+A recipe says what to learn, a cluster file where. Both are TOML files; a name without a slash means one that is
+shipped. Single values are overridden by dotted key=value words, whose values are TOML:
+
+  tether train ppo_tiny                                    the shipped tiny model, on this machine
+  tether train ppo_tiny laptop learner.learning_rate=1e-4 run.seed=1
+  tether train my/recipe.toml one_node run.directory=/data/runs
+  tether train ppo_tiny resume=runs/ppo_tiny-20260101-120000
+
+Every run makes a folder runs/RECIPE-TIME with checkpoints that any Hugging Face tool loads, metrics as JSON lines
+and TensorBoard events, logs, and summary.json where the recipe evaluates. Ctrl-C finishes the step, saves and
+stops; `resume=RUN` goes on from there with optimiser state and data position.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rl import config as configs
+from rl.config import Config
+from rl.console import make_console
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    recipes = ", ".join(sorted(path.stem for path in configs.shipped("recipe").glob("*.toml")))
+    clusters = ", ".join(sorted(path.stem for path in configs.shipped("cluster").glob("*.toml")))
+    parser.add_argument("recipe", metavar="RECIPE", help=f"a TOML file, or one of: {recipes}")
+    parser.add_argument(
+        "rest",
+        metavar="[CLUSTER] [key=value ...]",
+        nargs="*",
+        help=f"a TOML file, or one of: {clusters} (default: laptop); then overrides",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the resolved run, start nothing"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or only check."""
+    config = resolve(arguments.recipe, arguments.rest)
+    configs.check(config)
+    from rl.cluster import check_resources
+
+    check_resources(config.ray, config.resources())
+    if arguments.dry_run:
+        console = make_console()
+        console.print_json(data=config.model_dump(mode="json"))
+        console.print(f"checked: {config.recipe} can run; nothing was started")
+        return 0
+    from rl.train import train
+
+    return train(config)
+
+
+def resolve(recipe: str, rest: list[str]) -> Config:
+    """The run that the words of the command line mean."""
+    cluster = "laptop"
+    if rest and "=" not in rest[0]:
+        cluster, *rest = rest
+    return configs.load(recipe, cluster, rest)

@@ -1,0 +1,162 @@
+"""The parts of a run, built from its configuration. Nothing is started here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envs.component import Component
+from rl import config as configs
+from rl.checkpoint import WEIGHTS
+from rl.config import Config
+from rl.errors import BadInput
+from rl.learner_group import RankConfig
+from rl.sources import (
+    ConversationSource,
+    DemonstrationMaker,
+    DemonstrationSource,
+    GroupSource,
+    RolloutSource,
+    build_tasks,
+)
+from rl.train_engine import LearnerConfig
+from rollout.demonstrations import read_demonstrations
+from rollout.engine import Sampling
+from rollout.pool import CANARY_TOLERANCE, PoolConfig, RolloutPool
+from rollout.renderer import load_renderer
+from rollout.worker import EpisodeSettings
+
+
+def make_model(config: Config, directory: Path) -> Path:
+    """The folder of the model to start from; `model.init` fills one in the run directory, once."""
+    init = config.model.init
+    if init is None:
+        return configs.model_path(config.model.path)
+    folder = directory / "init"
+    if not (folder / WEIGHTS).is_file():
+        init.build(folder, seed=config.run.seed)
+    return folder
+
+
+def learner_config(config: Config) -> LearnerConfig:
+    """How the learners optimise, and on what engine.
+
+    Raises:
+        BadInput: settings that do not go together.
+    """
+    learner, group = config.learner, config.learner_group
+    try:
+        return LearnerConfig(
+            learning_rate=learner.learning_rate,
+            adamw_learning_rate=learner.adamw_learning_rate or None,
+            optimizer=learner.optimizer,
+            betas=(learner.betas[0], learner.betas[1]),
+            momentum=learner.momentum,
+            weight_decay=learner.weight_decay,
+            schedule=learner.schedule,
+            warmup_fraction=learner.warmup_fraction,
+            decay_fraction=learner.decay_fraction,
+            final_fraction=learner.final_fraction,
+            max_grad_norm=learner.max_grad_norm,
+            minibatches=learner.minibatches,
+            epochs=learner.epochs,
+            engine=group.engine,
+            zero_stage=group.zero_stage,
+            dtype=group.dtype,
+            micro_batch_tokens=group.micro_batch_tokens,
+            seed=config.run.seed,
+        )
+    except ValueError as error:
+        raise BadInput(f"learner: {error}") from error
+
+
+def rank_config(config: Config) -> RankConfig:
+    """How many processes learn, and what each is given.
+
+    Raises:
+        BadInput: settings that do not go together.
+    """
+    group = config.learner_group
+    try:
+        return RankConfig(
+            num_ranks=group.num_ranks,
+            backend=group.backend,
+            num_cpus_per_rank=group.num_cpus_per_rank,
+            num_gpus_per_rank=group.num_gpus_per_rank,
+            num_threads=group.num_threads,
+        )
+    except ValueError as error:
+        raise BadInput(f"learner_group: {error}") from error
+
+
+def needs_pool(config: Config) -> bool:
+    """Whether anything is sampled from the policy."""
+    return not config.source.offline or config.evaluation.before or config.evaluation.after
+
+
+def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig:
+    """What the rollout pool starts: engines with the pool's settings, logging into the run directory."""
+    pool = config.rollout_pool
+    settings = {
+        "dtype": pool.dtype,
+        "max_context": pool.max_context,
+        "max_num_seqs": pool.concurrency,
+        "kv_cache_gib": pool.kv_cache_gib or None,
+        "gpu_memory_utilization": pool.gpu_memory_utilization,
+        "tensor_parallel_size": pool.tensor_parallel_size,
+        "seed": config.run.seed,
+        "log_file": str((directory / "logs" / "engine.log").absolute()),
+    }
+    return PoolConfig(
+        model_path=str(model_path.absolute()),
+        engine=Component(factory=pool.engine.factory, options=settings | pool.engine.options),
+        renderer=Component(factory="rollout.renderer:load_renderer"),
+        num_workers=pool.num_workers,
+        concurrency=pool.concurrency,
+        num_cpus=pool.num_cpus_per_worker,
+        num_gpus=pool.num_gpus_per_worker,
+        environment={"OMP_NUM_THREADS": str(pool.num_threads)},
+        canary_tolerance=max(CANARY_TOLERANCE[pool.dtype], CANARY_TOLERANCE[config.learner_group.dtype]),
+    )
+
+
+def episode_settings(config: Config) -> EpisodeSettings:
+    """How episodes are run in training."""
+    sampling = config.sampling
+    return EpisodeSettings(
+        env=config.source.env,
+        sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens),
+        max_turns=sampling.max_turns,
+    )
+
+
+def build_source(config: Config, model_path: Path, pool: RolloutPool | None, position: int) -> GroupSource:
+    """The source that the recipe names, going on at group number `position`.
+
+    Raises:
+        BadInput: a file of conversations that cannot be read.
+    """
+    source, seed = config.source, config.run.seed
+    if source.conversations:
+        try:
+            trajectories = list(read_demonstrations(source.conversations, load_renderer(str(model_path))))
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        return ConversationSource(trajectories, seed=seed, start=position)
+    if source.demonstrations is not None:
+        maker = DemonstrationMaker(
+            source=source, model_path=str(model_path), max_turns=config.sampling.max_turns, seed=seed
+        )
+        return DemonstrationSource(
+            maker, groups_per_step=source.groups_per_step, num_workers=source.num_workers, start=position
+        )
+    from rewards.actor import RewardPool
+
+    assert pool is not None
+    return RolloutSource(
+        tasks=build_tasks(source.tasks, seed),
+        pool=pool,
+        rewards=RewardPool(config.reward, num_actors=config.reward_pool.num_actors),
+        group_size=source.group_size,
+        num_slots=(source.max_staleness + 1) * source.groups_per_step,
+        start=position,
+    )

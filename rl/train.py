@@ -1,0 +1,263 @@
+"""The one loop: groups from a source, samples, an update of the weights, and the new weights back to the source.
+
+    tasks -> source -> groups -> Algorithm.samples -> LearnerGroup.update --+
+               ^                                                            |
+               +----------------- publish: export, load, proof -------------+
+
+SFT, PPO and everything else run through it; it knows neither algorithm nor engine nor where they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ray.exceptions import RayTaskError
+from rich.console import Console
+
+from rl import checkpoint, parts
+from rl import config as configs
+from rl.checkpoint import WEIGHTS
+from rl.clock import Clock
+from rl.cluster import connected
+from rl.config import Config
+from rl.console import duration, make_console
+from rl.errors import BadInput, RunFailed
+from rl.interruption import Interruption
+from rl.learner_group import LearnerGroup
+from rl.logging import to_files
+from rl.memory import MemoryWatch
+from rl.metrics import Recorder, group_metrics
+from rl.sample import ScoredGroup
+from rl.sources import GroupSource
+from rollout.engine import EngineFailed
+from rollout.pool import RolloutPool
+from rollout.renderer import load_renderer, prove_prefix_property
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+KEPT_CHECKPOINTS = 3
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def train(config: Config) -> int:
+    """Run what `config` says, which `rl.config.check` accepted.
+
+    Returns:
+        The exit code: 0, or 130 after an interruption.
+
+    Raises:
+        BadInput: the Ray cluster lacks what is asked for, or a part of the run cannot be built.
+        RunFailed: with one line.
+    """
+    directory = run_directory(config)
+    configs.write_resolved(config, directory)
+    to_files(directory / "logs")
+    console = make_console()
+    console.print(f"run {directory}", markup=False)
+    with connected(config.ray, config.resources(), directory / "logs"), MemoryWatch() as memory:
+        return asyncio.run(_run(config, directory, console, memory))
+
+
+def run_directory(config: Config) -> Path:
+    """The folder of the run: a new one named for recipe and time, or the one that is resumed."""
+    if config.resume:
+        return Path(config.resume)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    directory = Path(config.run.directory) / f"{config.recipe}-{stamp}"
+    number = 1
+    while directory.exists():
+        number += 1
+        directory = directory.with_name(f"{config.recipe}-{stamp}-{number}")
+    directory.mkdir(parents=True)
+    return directory
+
+
+async def _run(config: Config, directory: Path, console: Console, memory: MemoryWatch) -> int:
+    interruption = Interruption()
+    try:
+        with interruption.watched():
+            async with AsyncExitStack() as stack:
+                session = await Session.open(config, directory, console, stack)
+                await session.learn(interruption)
+    except asyncio.CancelledError:
+        if not interruption.requested:
+            raise
+    except (EngineFailed, FloatingPointError) as error:
+        raise RunFailed(_last_line(error)) from error
+    except RayTaskError as error:
+        if isinstance(error.cause, FloatingPointError):
+            raise RunFailed(_last_line(error.cause)) from error
+        raise
+    if interruption.requested:
+        console.print(f"interrupted; go on with: tether train {config.recipe} resume={directory}", markup=False)
+        return INTERRUPTED
+    return 0
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+@dataclass(kw_only=True)
+class Session:
+    """What one run holds while it runs."""
+
+    config: Config
+    directory: Path
+    console: Console
+    model_path: Path
+    learners: LearnerGroup
+    pool: RolloutPool | None
+    source: GroupSource
+    weights_directory: Path
+    step: int
+    """Steps that were made, also by the run that is resumed."""
+    clock: Clock
+
+    @classmethod
+    async def open(cls, config: Config, directory: Path, console: Console, stack: AsyncExitStack) -> Session:
+        """Start the processes of the run; `stack` stops them."""
+        started = time.monotonic()
+        resumed = checkpoint.latest(directory / "checkpoints") if config.resume else None
+        if config.resume and resumed is None:
+            raise BadInput(f"resume: {directory} holds no checkpoint")
+        state = checkpoint.read_state(resumed) if resumed else {"step": 0, "position": 0, "elapsed": 0.0}
+        model_path = await asyncio.to_thread(parts.make_model, config, directory)
+        try:
+            prove_prefix_property(load_renderer(str(model_path)))
+        except ValueError as error:
+            raise BadInput(f"model {model_path}: {error}") from error
+        console.print("starting " + ("learner and engine" if parts.needs_pool(config) else "learner"))
+        learners = LearnerGroup(
+            algorithm=config.algorithm,
+            model_path=model_path.absolute(),
+            config=parts.learner_config(config),
+            ranks=parts.rank_config(config),
+            resume=resumed.absolute() if resumed else None,
+        )
+        stack.push_async_callback(learners.close)
+        pool = None
+        if parts.needs_pool(config):
+            pool = RolloutPool(parts.pool_config(config, model_path, directory), parts.episode_settings(config))
+            stack.push_async_callback(pool.close)
+        await asyncio.gather(learners.start(), *([pool.start()] if pool else []))
+        source = parts.build_source(config, model_path, pool, int(state["position"]))
+        stack.push_async_callback(source.close)
+        session = cls(
+            config=config,
+            directory=directory,
+            console=console,
+            model_path=model_path,
+            learners=learners,
+            pool=pool,
+            source=source,
+            weights_directory=_weights_directory(config, directory, stack),
+            step=int(state["step"]),
+            clock=Clock(config.run.steps, config.run.max_seconds, float(state["elapsed"])),
+        )
+        if pool is not None:
+            await session.publish()
+        console.print(f"ready after {duration(time.monotonic() - started)}")
+        return session
+
+    async def learn(self, interruption: Interruption) -> None:
+        """The loop; ends with a checkpoint, also when it is interrupted."""
+        config, algorithm = self.config, self.config.algorithm.build()
+        recorder = Recorder(self.directory, self.console, num_steps=config.run.steps, start=self.step)
+        self.clock.start()
+        try:
+            with interruption.at_leisure():
+                while self.step < config.run.steps and not self.clock.is_over() and not interruption.requested:
+                    self.clock.begin_step()
+                    groups = await self.source.next(config.source.groups_per_step)
+                    self.clock.lap("wait")
+                    refuse_failures(groups, config.source.max_failure_share)
+                    metrics = group_metrics(groups, self.learners.version)
+                    progress = self.clock.progress(self.step)
+                    metrics |= await self.learners.update(algorithm.samples(groups), progress)
+                    self.clock.lap("update")
+                    if not config.source.offline:
+                        metrics |= await self.publish()
+                    await self.source.learned(len(groups))
+                    self.clock.lap("publish")
+                    self.step += 1
+                    recorder.record(self.step, metrics | self.clock.end_step(self.step, metrics))
+                    if config.run.checkpoint_every and self.step % config.run.checkpoint_every == 0:
+                        await self.save()
+                await self.save()
+        finally:
+            recorder.close()
+
+    async def publish(self) -> dict[str, float]:
+        """Make the learners' weights live on every engine, and prove it there.
+
+        Raises:
+            RunFailed: no engine could prove them.
+        """
+        assert self.pool is not None
+        version = self.learners.version
+        path = await self.learners.export(self.weights_directory / f"version-{version}" / WEIGHTS)
+        report = await self.pool.load(version, str(path), self.learners.logprobs)
+        logger.info("weights: %s", report)
+        for other in self.weights_directory.iterdir():
+            if other != path.parent:
+                shutil.rmtree(other)
+        if not report.differences:
+            raise RunFailed(
+                f"no engine serves weights version {version}: its canary's log-probs differ from the learner's; "
+                f"see {self.directory}/logs"
+            )
+        return {
+            "perf/weights_difference": report.max_difference,
+            "perf/weights_moved": report.moved,
+            "perf/workers_replaced": float(report.replaced),
+            "timing_s/weights": report.seconds,
+        }
+
+    async def save(self) -> None:
+        """Write a checkpoint: weights, optimiser state, and the place in the data."""
+        state = {"position": self.source.position, "elapsed": self.clock.elapsed(), "seed": self.config.run.seed}
+        path = await self.learners.save(
+            (self.directory / "checkpoints").absolute(), self.step, state, keep=KEPT_CHECKPOINTS
+        )
+        self.console.print(f"saved {path}", markup=False)
+
+
+def refuse_failures(groups: Sequence[ScoredGroup], max_share: float) -> None:
+    """Stop where the infrastructure fails too often to go on.
+
+    Raises:
+        RunFailed: with the last failure's reason.
+    """
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+    failed = [trajectory for trajectory in trajectories if trajectory.ending.is_failure]
+    for trajectory in failed:
+        logger.warning("episode %s: %s: %s", trajectory.trajectory_id, trajectory.ending, trajectory.error)
+    if len(failed) > max_share * len(trajectories):
+        reason = failed[-1].error.strip().splitlines() or ["no reason given"]
+        raise RunFailed(
+            f"{len(failed)} of {len(trajectories)} episodes failed ({failed[-1].ending}: {reason[-1]}), more than "
+            f"source.max_failure_share {max_share:g}"
+        )
+
+
+def _weights_directory(config: Config, directory: Path, stack: AsyncExitStack) -> Path:
+    """Where weights lie on their way to the engines: in this machine's memory, or where all machines look."""
+    if config.weights.transfer == "memory" and SHARED_MEMORY.is_dir():
+        folder = Path(tempfile.mkdtemp(prefix="tether-weights-", dir=SHARED_MEMORY))
+    else:
+        folder = (directory / "weights").absolute()
+        folder.mkdir(exist_ok=True)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
