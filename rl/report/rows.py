@@ -1,0 +1,96 @@
+"""The cells of the report's tables, as text. What draws them knows nothing of rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.types import Json
+from rl.evaluate import RATES, RELIGN_RATE, Comparison
+
+Rates = Mapping[str, Json]
+"""The rates of one evaluation, as `rl.evaluate.Evaluation.to_json` gives them."""
+
+LABELS: Mapping[str, str] = {
+    "success": "success",
+    "success_first_try": "success at the first try",
+    "hallucination_rate": "tasks with a hallucination",
+    RELIGN_RATE: "hallucinated calls (Relign)",
+    "deferral_precision": "deferrals right",
+    "deferral_recall": "due deferrals made first",
+    "needless_deferral_rate": "needless deferral",
+}
+"""Every rate in the order of the report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """A table: the first column is a name, the others are numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def rates_cells(columns: Mapping[str, Rates], title: str = "Rates") -> Cells:
+    """Each rate with its interval, one column for each evaluation, such as before, after and control."""
+    rows = [(LABELS[rate], *(_with_interval(rates, rate) for rates in columns.values())) for rate in LABELS]
+    rows.append(("tasks", *(str(rates["n"]) for rates in columns.values())))
+    if any(rates.get("failed") for rates in columns.values()):
+        rows.append(("left out: infrastructure failed", *(str(rates.get("failed", 0)) for rates in columns.values())))
+    return Cells(title=title, header=("in %, with 95 % intervals", *columns), rows=tuple(rows))
+
+
+def kind_cells(columns: Mapping[str, Rates], rate: str = "success") -> Cells:
+    """One rate by kind of task."""
+    kinds = list(dict.fromkeys(kind for rates in columns.values() for kind in rates.get("by_task_kind", {})))
+    rows = []
+    for kind in kinds:
+        found = [rates.get("by_task_kind", {}).get(kind) for rates in columns.values()]
+        num = max((part["n"] for part in found if part), default=0)
+        rows.append((f"{kind} ({num})", *("-" if part is None else _with_interval(part, rate) for part in found)))
+    return Cells(title=f"By kind of task: {LABELS[rate]}", header=("kind (tasks)", *columns), rows=tuple(rows))
+
+
+def error_cells(columns: Mapping[str, Rates]) -> Cells:
+    """The share of tasks with each kind of error, the most frequent first; kinds that never occur are left out."""
+    largest: dict[str, float] = {}
+    for rates in columns.values():
+        for kind, share in rates["errors"].items():
+            largest[kind] = max(largest.get(kind, 0.0), share or 0.0)
+    kinds = sorted((kind for kind, share in largest.items() if share > 0), key=lambda kind: -largest[kind])
+    rows = [(kind, *(percent(rates["errors"].get(kind)) for rates in columns.values())) for kind in kinds]
+    return Cells(title="Errors: share of tasks", header=("in %", *columns), rows=tuple(rows))
+
+
+def comparison_cells(comparisons: Mapping[str, Comparison], first: str, second: str) -> Cells:
+    """Two runs on the same tasks, rate by rate, with exact McNemar tests."""
+    rows = []
+    for rate in RATES:
+        found = comparisons[rate]
+        difference = "-" if found.difference is None else f"{100 * found.difference:+.1f}"
+        discordant = f"{found.only_first} / {found.only_second}"
+        rows.append(
+            (LABELS[rate], percent(found.first), percent(found.second), difference, discordant, p_value(found.p))
+        )
+    return Cells(
+        title=f"{second} against {first}, in pairs",
+        header=("in %", first, second, "difference", f"only {first} / only {second}", "p (exact McNemar)"),
+        rows=tuple(rows),
+    )
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent with one decimal; a dash for none."""
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def p_value(p: float) -> str:
+    """A p value with two digits that matter."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _with_interval(rates: Rates, rate: str) -> str:
+    value = percent(rates.get(rate))
+    interval: Sequence[float] | None = rates.get("intervals", {}).get(rate)
+    return value if interval is None else f"{value} [{percent(interval[0])}, {percent(interval[1])}]"

@@ -1,0 +1,51 @@
+"""Intervals and tests for the rates of an evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Z_95 = 1.959963984540054
+
+
+def wilson(num_hits: int, num: int) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of a share; None of nothing.
+
+    Raises:
+        ValueError: more hits than trials, or negative numbers.
+    """
+    if not 0 <= num_hits <= num:
+        raise ValueError(f"expected 0 <= hits <= trials, got {num_hits} of {num}")
+    if num == 0:
+        return None
+    share = num_hits / num
+    spread = Z_95 * math.sqrt(share * (1 - share) / num + Z_95**2 / (4 * num**2))
+    scale = 1 + Z_95**2 / num
+    middle = share + Z_95**2 / (2 * num)
+    # At the ends the bounds are 0 and 1 exactly, which rounding would miss.
+    low = 0.0 if num_hits == 0 else max(0.0, (middle - spread) / scale)
+    high = 1.0 if num_hits == num else min(1.0, (middle + spread) / scale)
+    return low, high
+
+
+def mcnemar(num_only_first: int, num_only_second: int) -> float:
+    """Exact two-sided McNemar p of paired yes-or-no outcomes, from the two counts of discordant pairs."""
+    from scipy.stats import binomtest
+
+    num = num_only_first + num_only_second
+    return 1.0 if num == 0 else float(binomtest(num_only_first, num, 0.5).pvalue)
+
+
+def bootstrap_mean(values: Sequence[float], num_resamples: int = 2000, seed: int = 0) -> tuple[float, float] | None:
+    """Percentile bootstrap 95 % interval of a mean, the same for the same seed; None of nothing."""
+    if not values:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    if array.min() == array.max():
+        return float(array[0]), float(array[0])
+    rng = np.random.default_rng(seed)
+    means = [float(array[rng.integers(len(array), size=len(array))].mean()) for _ in range(num_resamples)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
