@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, FINISH, TALK_TO_USER
 from envs.component import Component
 from envs.env import Env
+from envs.schema import check_schema
 from envs.types import (
     Call,
     Json,
@@ -73,6 +74,11 @@ async def _check_task(build: Callable[[Task], Env], task: Task) -> list[str]:
         return [*problems, f"does not survive JSON: {error!r}"]
     if copied != task:
         problems.append("is not the same after a JSON round trip (tuples or non-string keys in its values?)")
+    for tool in task.tools:
+        try:
+            check_schema(tool.parameters)
+        except ValueError as error:
+            return [*problems, f"tool {tool.name}: {error}"]
     scripts = {"bad calls": _bad_messages(), "no calls": [Message(role="assistant", content="I am done.")]}
     if task.reference is not None:
         scripts["reference"] = _reference_messages(task)

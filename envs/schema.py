@@ -39,10 +39,8 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
     """Everything that is wrong with `arguments`; empty if they fit.
 
     Types are strict: a boolean is no integer, "3" is no number, 3.0 is an integer. An argument that the schema does
-    not name is unknown, unless the schema has an `additionalProperties` that allows it.
-
-    Raises:
-        ValueError: `parameters` is no valid JSON schema.
+    not name is unknown, unless the schema has an `additionalProperties` that allows it. The schema itself is trusted:
+    readers of tasks prove it with `check_schema`.
     """
     if not isinstance(arguments, Mapping):
         return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
@@ -54,14 +52,14 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
 
 
 def check_schema(parameters: Mapping[str, Json]) -> None:
-    """Make sure that `parameters` can be used with `check`.
+    """Make sure that `parameters` can be used with `check`. Slow: for readers, not for every call.
 
     Raises:
         ValueError: it is no valid JSON schema of an object.
     """
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
         raise ValueError(f'not a JSON schema of an object: {parameters!r}; expected {{"type": "object", ...}}')
-    _validator(json.dumps(parameters, sort_keys=True))
+    _prove_schema(json.dumps(parameters, sort_keys=True))
 
 
 def signature(tool: ToolSpec) -> str:
@@ -86,13 +84,17 @@ def type_name(schema: Mapping[str, Json]) -> str:
 
 
 @lru_cache(maxsize=65536)
-def _validator(schema_json: str) -> Draft202012Validator:
-    schema = json.loads(schema_json)
+def _prove_schema(schema_json: str) -> None:
     try:
-        Draft202012Validator.check_schema(schema)
+        Draft202012Validator.check_schema(json.loads(schema_json))
     except SchemaError as error:
         raise ValueError(f"not a JSON schema: {error.message} at {error.json_path}") from error
-    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+@lru_cache(maxsize=65536)
+def _validator(schema_json: str) -> Draft202012Validator:
+    # Checking the schema itself costs twenty times as much as using it once, and worlds make new ones all the time.
+    return Draft202012Validator(json.loads(schema_json), format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def _unknown(arguments: Mapping[str, Json], parameters: Mapping[str, Json]) -> list[Problem]:

@@ -75,10 +75,16 @@ def test_each_fault_of_an_environment_is_found(env, message):
 
 
 def test_faults_of_tasks_are_found():
-    odd = replace(TASKS[0], facts=TASKS[0].facts | {"pair": (1, 2)})
+    odd = replace(TASKS[0], facts={**TASKS[0].facts, "pair": (1, 2)})
     assert any("not the same after a JSON" in problem for problem in check_env(ToolWorldEnv, [odd]))
     wrong = replace(TASKS[0], reference=(ToolCall(name="nothing", arguments={}),), ordered=True)
     assert any("got unknown_tool" in problem for problem in check_env(ToolWorldEnv, [wrong]))
+
+
+def test_a_tool_with_a_broken_schema_is_found():
+    broken = ToolSpec(name="f", parameters={"type": "object", "properties": {"a": {"type": "dict"}}})
+    problems = check_env(ToolWorldEnv, [replace(TASKS[0], tools=(*TASKS[0].tools, broken))])
+    assert len(problems) == 1 and "not a JSON schema" in problems[0]
 
 
 def test_a_factory_that_cannot_be_pickled_or_built_is_found():

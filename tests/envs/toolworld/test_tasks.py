@@ -27,8 +27,9 @@ def request(task):
     return task.prompt[-1].content
 
 
-def all_tools(task):
-    return [*task.tools, *(tool for tool in task.facts.get("new_tools", ()))]
+def reference(task):
+    assert task.reference is not None
+    return task.reference
 
 
 def tool_names(task):
@@ -117,17 +118,17 @@ def test_every_task_is_sound(kind, catalogue, split):
         assert 3 <= len(task.tools) <= 5 and len({tool.name for tool in task.tools}) == len(task.tools)
         schemas = {tool.name: tool.parameters for tool in task.tools}
         schemas |= {tool["name"]: tool["parameters"] for tool in task.facts.get("new_tools", ())}
-        for call in task.reference:
+        for call in reference(task):
             if call.name not in (TALK_TO_USER, CHANGE_TOOLS):
                 assert check(call.arguments, schemas[call.name]) == []
 
 
 def given_values(task):
     """The calls of the reference with the values that the request must hold, by what the kind says."""
-    calls = [call for call in task.reference if call.name not in (TALK_TO_USER, CHANGE_TOOLS)]
+    calls = [call for call in reference(task) if call.name not in (TALK_TO_USER, CHANGE_TOOLS)]
     missing = set()
     if task.kind == TaskKind.MISSING_ARGUMENT:
-        missing = set(task.reference[0].arguments["missing"])
+        missing = set(reference(task)[0].arguments["missing"])
     for position, call in enumerate(calls):
         for name, value in call.arguments.items():
             linked = task.kind == TaskKind.CHAIN and position == 1 and name not in task.facts["user"]
@@ -149,7 +150,7 @@ def test_requests_hold_every_value_as_the_call_needs_it(kind, catalogue, split):
 
 def test_missing_values_are_required_left_out_and_known_to_the_user():
     for task in tasks_of("missing_argument"):
-        ask, call = task.reference
+        ask, call = reference(task)
         required = next(tool.required for tool in task.tools if tool.name == call.name)
         assert ask.name == TALK_TO_USER and ask.arguments["missing"]
         assert set(ask.arguments["missing"]) <= set(required)
@@ -168,7 +169,7 @@ def test_no_offered_tool_serves_an_unmatched_request_and_a_near_one_begins_alike
         assert wanted not in {tool.name for tool in task.tools}
         assert any(tool.name.split("_")[0] == wanted.split("_")[0] for tool in task.tools)
         new = [tool["name"] for tool in task.facts["new_tools"]]
-        assert [call.name for call in task.reference] == [CHANGE_TOOLS, *([wanted] if new else [])]
+        assert [call.name for call in reference(task)] == [CHANGE_TOOLS, *([wanted] if new else [])]
         assert not new or wanted in new
     assert 0.25 < sum(not task.facts["new_tools"] for task in tasks) / len(tasks) < 0.42
 
@@ -179,7 +180,7 @@ def test_the_linking_value_of_a_chain_is_not_in_the_request():
         if task.kind != TaskKind.CHAIN:
             continue
         num_chains += 1
-        first, second = task.reference
+        first, second = reference(task)
         (link,) = task.facts["results"][first.name]
         assert link in second.arguments and link not in first.arguments
         assert spoken(link) in request(task) or link in request(task)
@@ -188,13 +189,13 @@ def test_the_linking_value_of_a_chain_is_not_in_the_request():
 
 def test_parallel_tasks_have_several_distinct_calls_in_any_order():
     for task in tasks_of("parallel"):
-        calls = [json.dumps([call.name, dict(call.arguments)]) for call in task.reference]
+        calls = [json.dumps([call.name, dict(call.arguments)]) for call in reference(task)]
         assert not task.ordered and len(calls) >= 1 and len(set(calls)) == len(calls)
-    assert sum(len(task.reference) > 1 for task in tasks_of("parallel")) > 290
+    assert sum(len(reference(task)) > 1 for task in tasks_of("parallel")) > 290
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_any_seed_and_index_give_a_task(seed, index):
     task = ToolWorldTasks(seed=seed, catalogue="mixed").task(index)
-    assert task.reference and task.answer and request(task)
+    assert reference(task) and task.answer and request(task)
