@@ -101,7 +101,8 @@ async def test_every_kind_of_slip_occurs(play):
     for task in ToolWorldTasks(num=400, kinds={"single": 1.0}):
         turns, _ = await play(ToolWorldEnv(task), Demonstrator(task, 3, ALWAYS), task)
         (call,) = turns[0].message.calls
-        (right,) = task.reference or ()
+        assert task.reference is not None
+        (right,) = task.reference
         if isinstance(call, MalformedCall):
             seen.add("malformed")
         elif call.name in ACTION_NAMES:
