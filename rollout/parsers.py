@@ -399,8 +399,8 @@ def _literal(node: ast.expr) -> Any:
     match node:
         case ast.Constant(value=None | bool() | int() | str()):
             return node.value
-        case ast.Constant(value=float()) if math.isfinite(node.value):
-            return node.value
+        case ast.Constant(value=float() as number) if math.isfinite(number):
+            return number
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)) if math.isfinite(
             number
         ) and not isinstance(number, bool):
@@ -408,8 +408,11 @@ def _literal(node: ast.expr) -> Any:
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             return [_literal(element) for element in elements]
         case ast.Dict(keys=keys, values=values):
-            names = [key.value if isinstance(key, ast.Constant) else None for key in keys]
-            if not all(isinstance(name, str) for name in names):
-                raise _Unreadable("an object key is not a string")
-            return _object_of_pairs(list(zip(names, map(_literal, values), strict=True)))
+            return _object_of_pairs([(_key(key), _literal(value)) for key, value in zip(keys, values, strict=True)])
     raise _Unreadable("a value is not a literal")
+
+
+def _key(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise _Unreadable("an object key is not a string")

@@ -51,6 +51,7 @@ class ChatTemplateRenderer:
         self.max_context = max_context
         self._options = template_options or {}
         self._prompts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._writes_as_parser = False
         self._frames: dict[tuple[Role, ...], list[str] | None] = {}
         special = sorted(filter(None, self._special_texts()), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
@@ -64,6 +65,7 @@ class ChatTemplateRenderer:
             raise ValueError("the chat template is not append-only: a message changes what stands before it")
         self.stop = self._stop()
         self.stop_token_ids = (self._stop_id(),)
+        self._writes_as_parser = self._parser_writes_as_template()
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]:
         """Tokens of the conversation before the policy's turn, generation prompt included."""
@@ -123,18 +125,27 @@ class ChatTemplateRenderer:
         *,
         generation_prompt: bool = False,
     ) -> str:
-        """The template's own text of a whole conversation."""
-        return self.tokenizer.apply_chat_template(
-            [self._openai_message(message) for message in messages],
-            tools=[{"type": "function", "function": tool.to_json()} for tool in tools] or None,
-            add_generation_prompt=generation_prompt,
-            tokenize=False,
-            **self._options,
-        )
+        """The template's own text of a whole conversation.
+
+        Raises:
+            ValueError: the template refuses it.
+        """
+        from jinja2 import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(
+                [self._openai_message(message) for message in messages],
+                tools=[{"type": "function", "function": tool.to_json()} for tool in tools] or None,
+                add_generation_prompt=generation_prompt,
+                tokenize=False,
+                **self._options,
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses a conversation: {error}") from error
 
     def observation_text(self, messages: Sequence[Message]) -> str:
         """Text to append after the stop token; cut from a short conversation, so that history costs nothing."""
-        roles = tuple(message.role for message in messages)
+        roles: tuple[Role, ...] = tuple(message.role for message in messages)
         if roles not in self._frames:
             self._frames[roles] = self._frame(roles)
         frame = self._frames[roles]
@@ -171,6 +182,19 @@ class ChatTemplateRenderer:
 
     def assistant_text(self, message: Message) -> str:
         """Text of a turn after the generation prompt, stop token included."""
+        return self._written_turn(message) if self._writes_as_parser else self._rendered_turn(message)
+
+    def _parser_writes_as_template(self) -> bool:
+        """Whether a turn need not go through the template, which is slow."""
+        try:
+            return all(self._rendered_turn(turn) == self._written_turn(turn) for turn in _trial_turns())
+        except ValueError:
+            return False
+
+    def _written_turn(self, message: Message) -> str:
+        return self.parser.format(message.content, message.calls) + self.stop
+
+    def _rendered_turn(self, message: Message) -> str:
         user = Message(role="user", content=MARKER)
         text = self.render([user, message, user])
         if not text.startswith(self._question) or not text.endswith(self._follow_up):
@@ -333,6 +357,7 @@ def _trial_turns() -> list[Message]:
         Message(role="assistant", calls=(one, other)),
         Message(role="assistant", content="Let me look \u2026 \U0001f327", calls=(other,)),
         Message(role="assistant", calls=(ToolCall(name="now", arguments={}),)),
+        Message(role="assistant", content='Two\n\nlines: <b>"x"</b> {{ x }}'),
     ]
 
 
@@ -346,7 +371,7 @@ def _trial_conversations() -> list[tuple[list[Message], list[ToolSpec]]]:
             "required": ["city"],
         },
     )
-    said, single, parallel, spoken, bare = (
+    said, single, parallel, spoken, bare, lines = (
         Message(
             role="assistant",
             content=turn.content,
@@ -366,4 +391,5 @@ def _trial_conversations() -> list[tuple[list[Message], list[ToolSpec]]]:
         ([user, single, results[0], parallel, *results, spoken, empty], [tool]),
         ([system, user, parallel, *results, bare, empty], [tool]),
         ([system, user, said, more, single, results[0]], []),
+        ([user, lines, more], [tool]),
     ]

@@ -129,14 +129,15 @@ def test_every_prompt_extends_the_last_prompt_and_its_completion(renderer):
 
 
 def test_the_last_token_of_a_trajectory_was_sampled_however_it_ends(renderer):
-    for options in (
-        {},
-        {"max_turns": 1},
-        {"fail_at": (1,)},
-        {"fail": "step"},
-        {"sampling": replace(SAMPLING, max_tokens=9)},
-    ):
-        trajectory, _, _ = play(renderer, TEXTS, **options)
+    played = [
+        play(renderer, TEXTS),
+        play(renderer, TEXTS, max_turns=1),
+        play(renderer, TEXTS, fail_at=(1,)),
+        play(renderer, TEXTS, fail="step"),
+        play(renderer, TEXTS, sampling=replace(SAMPLING, max_tokens=9)),
+    ]
+    assert len({trajectory.ending for trajectory, _, _ in played}) == len(played)
+    for trajectory, _, _ in played:
         assert trajectory.turns
         assert trajectory.turns[-1].end == len(trajectory.token_ids)
 

@@ -106,6 +106,25 @@ def test_a_template_that_drops_calls_is_refused(tokenizer):
         prove_prefix_property(with_template(tokenizer, template))
 
 
+def test_a_template_that_refuses_parallel_calls_is_refused_by_its_own_words(tokenizer):
+    refusal = (
+        "{%- for message in messages if message.tool_calls and message.tool_calls | length > 1 -%}"
+        "{{ raise_exception('one call only') }}{%- endfor -%}"
+    )
+    with pytest.raises(ValueError, match="one call only"):
+        prove_prefix_property(with_template(tokenizer, tokenizer.chat_template + refusal))
+
+
+def test_a_turn_written_by_the_parser_is_the_templates_own(renderer):
+    for turn in (
+        Message(role="assistant", content=" padded \n", calls=(ToolCall(name="f", arguments={"a": '"\\\n\u00fc'}),)),
+        Message(role="assistant", content=""),
+    ):
+        user = Message(role="user", content="x")
+        whole = renderer.render([user, turn], generation_prompt=False).removesuffix("\n")
+        assert renderer.render([user], generation_prompt=True) + renderer.assistant_text(turn) == whole
+
+
 def test_a_tokenizer_without_chat_template_is_refused(tokenizer):
     with pytest.raises(ValueError, match="no chat template"):
         with_template(tokenizer, None)
