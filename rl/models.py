@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from rl import attention
+from rl import attention
 from rl.logprobs import predictors, scatter, token_logprobs, trained_positions
 
 Outputs = dict[str, torch.Tensor]
@@ -104,7 +105,9 @@ def load_model(path: str | Path, role: Role, *, dtype: torch.dtype) -> RoleModel
     for name in _LOGIT_TRANSFORMS:
         if getattr(config, name, None) not in (None, 1, 1.0):
             raise ValueError(f"{path}: models with {name} are not supported")
-    loaded = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa" if torch.cuda.is_available() else attention.register())
+    loaded = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, attn_implementation="sdpa" if torch.cuda.is_available() else attention.register()
+    )
     model = RoleModel(cast(PreTrainedModel, loaded), role)
     model.to(dtype)
     if not role.trained:

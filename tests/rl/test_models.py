@@ -5,12 +5,16 @@ from unittest import mock
 import pytest
 import torch
 
+from rl import attention
 from rl.models import Role, load_model
 from rl.sample import Sample, pad
 
 
-def test_attention_runs_causal_without_a_mask(tiny_model_path: Path, make_samples: Callable[..., list[Sample]]) -> None:
+def test_torchs_kernel_runs_causal_without_a_mask(
+    tiny_model_path: Path, make_samples: Callable[..., list[Sample]]
+) -> None:
     model = load_model(tiny_model_path, Role(name="policy"), dtype=torch.float32)
+    model.model.set_attn_implementation("sdpa")
     batch = pad(make_samples(3))
     real = torch.nn.functional.scaled_dot_product_attention
     with mock.patch("torch.nn.functional.scaled_dot_product_attention", side_effect=real) as spy:
@@ -18,6 +22,16 @@ def test_attention_runs_causal_without_a_mask(tiny_model_path: Path, make_sample
     assert spy.call_count == 2
     for call in spy.call_args_list:
         assert call.kwargs["is_causal"] is True and call.kwargs["attn_mask"] is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the blocked kernel is for CPUs")
+def test_on_a_cpu_the_blocked_kernel_gives_the_same_outputs(tiny_model_path: Path, make_samples: Callable) -> None:
+    model = load_model(tiny_model_path, Role(name="policy"), dtype=torch.float32)
+    batch = pad(make_samples(3))
+    assert model.model.config._attn_implementation == attention.NAME
+    blocked = model(batch.token_ids, batch.loss_mask)["logprobs"]
+    model.model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(blocked, model(batch.token_ids, batch.loss_mask)["logprobs"], atol=1e-5, rtol=1e-5)
 
 
 def test_a_value_head_starts_at_zero_and_learns(tiny_model_path: Path, make_samples: Callable) -> None:
