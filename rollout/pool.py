@@ -48,9 +48,9 @@ logger = logging.getLogger(__name__)
 Verify = Callable[[Sequence[np.ndarray]], Awaitable[Sequence[np.ndarray]]]
 """The learner's view: token ids [L] of several sequences -> log-probs [L] of each; position t speaks about token t."""
 
-CANARY_TOLERANCE = {"fp32": 1e-3, "bf16": 0.5, "fp16": 0.1}
+CANARY_TOLERANCE = {"fp32": 1e-4, "bf16": 0.5, "fp16": 0.1}
 """Largest difference of canary log-probs between learner and engine that is rounding. The canary's tokens are
-unlikely ones (log-probs of -5 to -20), so this is wider than the parity of ordinary samples."""
+often unlikely ones, so in half precision this is wider than the parity of ordinary samples."""
 
 RENDERER = Component(factory="rollout.renderer:load_renderer")
 
@@ -412,7 +412,8 @@ class RolloutPool:
             differences = await self._compare(canaries, weights)
             for slot, canary, difference in zip(remaining, canaries, differences, strict=True):
                 if not difference <= self.config.canary_tolerance:
-                    logger.warning("version %d: canary is off by %g: %s", weights.version, difference, canary)
+                    reason = canary if isinstance(canary, str) else f"its canary is off by {difference:g}"
+                    logger.warning("a rollout worker does not serve version %d: %s", weights.version, reason)
                 elif await _accept(slot, weights.version):
                     slot.serving = True
                     passed[slot] = difference
