@@ -14,7 +14,6 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from rl import attention
-from rl import attention
 from rl.logprobs import predictors, scatter, token_logprobs, trained_positions
 
 Outputs = dict[str, torch.Tensor]
