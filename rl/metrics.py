@@ -72,7 +72,7 @@ class Recorder:
         self._file.flush()
         summary = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._events.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=summary)))
-        self._console.print(step_line(step, self._num_steps, values))
+        self._console.print(step_line(step, self._num_steps, values), soft_wrap=True)
         rate = values.get("timing_s/step")
         self._progress.update(self._task, completed=step, rate=f"{rate:.1f} s/step" if rate else "")
 

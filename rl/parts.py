@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from envs.component import Component
+from rewards.actor import RewardPool
 from rl import config as configs
 from rl.checkpoint import WEIGHTS
 from rl.config import Config
@@ -47,7 +48,7 @@ def learner_config(config: Config) -> LearnerConfig:
     try:
         return LearnerConfig(
             learning_rate=learner.learning_rate,
-            adamw_learning_rate=learner.adamw_learning_rate or None,
+            adamw_learning_rate=learner.adamw_learning_rate,
             optimizer=learner.optimizer,
             betas=(learner.betas[0], learner.betas[1]),
             momentum=learner.momentum,
@@ -149,13 +150,13 @@ def build_source(config: Config, model_path: Path, pool: RolloutPool | None, pos
         return DemonstrationSource(
             maker, groups_per_step=source.groups_per_step, num_workers=source.num_workers, start=position
         )
-    from rewards.actor import RewardPool
-
     assert pool is not None
     return RolloutSource(
         tasks=build_tasks(source.tasks, seed),
         pool=pool,
-        rewards=RewardPool(config.reward, num_actors=config.reward_pool.num_actors),
+        rewards=RewardPool(
+            config.reward_pool.num_actors, config.reward, {"num_cpus": config.reward_pool.num_cpus_per_actor}
+        ),
         group_size=source.group_size,
         num_slots=(source.max_staleness + 1) * source.groups_per_step,
         start=position,

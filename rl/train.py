@@ -10,19 +10,24 @@ SFT, PPO and everything else run through it; it knows neither algorithm nor engi
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from rewards.actor import RewardFailed
+from rewards.types import Score
 from rl import checkpoint, parts
 from rl import config as configs
 from rl.checkpoint import WEIGHTS
@@ -31,16 +36,21 @@ from rl.cluster import connected
 from rl.config import Config
 from rl.console import duration, make_console
 from rl.errors import BadInput, RunFailed
+from rl.evaluator import Evaluator, task_sets
 from rl.interruption import Interruption
 from rl.learner_group import LearnerGroup
 from rl.logging import to_files
 from rl.memory import MemoryWatch
 from rl.metrics import Recorder, group_metrics
+from rl.report.summary import SUMMARY_NAME, comparison, write_summary
 from rl.sample import ScoredGroup
 from rl.sources import GroupSource
+from rl.tables import paired, print_paired, print_stages
 from rollout.engine import EngineFailed
 from rollout.pool import RolloutPool
 from rollout.renderer import load_renderer, prove_prefix_property
+from rollout.store import write_scores, write_trajectories
+from rollout.trajectory import Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +93,22 @@ def run_directory(config: Config) -> Path:
 
 
 async def _run(config: Config, directory: Path, console: Console, memory: MemoryWatch) -> int:
+    started = time.monotonic()
     interruption = Interruption()
     try:
         with interruption.watched():
             async with AsyncExitStack() as stack:
                 session = await Session.open(config, directory, console, stack)
+                await session.evaluate("before")
                 await session.learn(interruption)
+                if not interruption.requested:
+                    await session.evaluate("after")
+            if session.stages:
+                session.report(seconds=time.monotonic() - started, peak_memory_gb=memory.peak_gb)
     except asyncio.CancelledError:
         if not interruption.requested:
             raise
-    except (EngineFailed, FloatingPointError) as error:
+    except (EngineFailed, FloatingPointError, RewardFailed) as error:
         raise RunFailed(_last_line(error)) from error
     except RayTaskError as error:
         if isinstance(error.cause, FloatingPointError):
@@ -124,6 +140,8 @@ class Session:
     step: int
     """Steps that were made, also by the run that is resumed."""
     clock: Clock
+    stages: dict[str, Any]
+    """Evaluations that were made, in the form of summary.json."""
 
     @classmethod
     async def open(cls, config: Config, directory: Path, console: Console, stack: AsyncExitStack) -> Session:
@@ -165,11 +183,39 @@ class Session:
             weights_directory=_weights_directory(config, directory, stack),
             step=int(state["step"]),
             clock=Clock(config.run.steps, config.run.max_seconds, float(state["elapsed"])),
+            stages={},
         )
         if pool is not None:
             await session.publish()
         console.print(f"ready after {duration(time.monotonic() - started)}")
         return session
+
+    async def evaluate(self, stage: Literal["before", "after"]) -> None:
+        """Measure the policy as it is, if the recipe says so; a resumed run keeps what was measured before."""
+        config = self.config.evaluation
+        if not (config.before if stage == "before" else config.after):
+            return
+        folder = self.directory / "evaluation" / stage
+        kept = folder / "rates.json"
+        if stage == "before" and kept.is_file():
+            self.stages[stage] = json.loads(kept.read_text())
+            return
+        assert self.pool is not None
+        if self.pool.version != self.learners.version:
+            await self.publish()
+        started = time.monotonic()
+        evaluator = Evaluator(
+            self.pool,
+            self.config.source.env,
+            max_tokens=self.config.sampling.max_tokens,
+            max_turns=self.config.sampling.max_turns,
+            console=self.console,
+        )
+        sets = task_sets(config)
+        self.console.print(f"evaluating {stage}: " + ", ".join(f"{len(set_.tasks)} tasks {set_.name}" for set_ in sets))
+        self.stages[stage] = await evaluator.run(sets, config.temperatures, config.seed, folder)
+        kept.write_text(json.dumps(self.stages[stage], indent=2) + "\n")
+        self.console.print(f"evaluated in {duration(time.monotonic() - started)}")
 
     async def learn(self, interruption: Interruption) -> None:
         """The loop; ends with a checkpoint, also when it is interrupted."""
@@ -193,11 +239,49 @@ class Session:
                     self.clock.lap("publish")
                     self.step += 1
                     recorder.record(self.step, metrics | self.clock.end_step(self.step, metrics))
+                    self.keep(groups)
                     if config.run.checkpoint_every and self.step % config.run.checkpoint_every == 0:
                         await self.save()
                 await self.save()
         finally:
             recorder.close()
+
+    def report(self, *, seconds: float, peak_memory_gb: float) -> None:
+        """Write summary.json and print it as tables."""
+        evaluations = self.directory / "evaluation"
+        comparisons = {}
+        if {"before", "after"} <= self.stages.keys():
+            comparisons = paired(evaluations / "before", evaluations / "after")
+        write_summary(
+            self.directory / SUMMARY_NAME,
+            measurements=self.stages,
+            seconds=round(seconds, 1),
+            peak_memory_gb=round(peak_memory_gb, 2),
+            seed=self.config.run.seed,
+            comparisons={"before_vs_after": {name: comparison(found) for name, found in comparisons.items()}},
+        )
+        print_stages(self.console, self.stages)
+        print_paired(self.console, comparisons, "before", "after")
+        self.console.print(
+            f"{duration(seconds)}, {peak_memory_gb:.1f} GB at most; {self.directory / SUMMARY_NAME}", markup=False
+        )
+
+    def keep(self, groups: Sequence[ScoredGroup]) -> None:
+        """Write the step's trajectories and scores as Parquet, in the steps that the recipe names."""
+        every = self.config.run.keep_trajectories_every
+        if not every or self.step % every:
+            return
+        trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+        write_trajectories(self.directory, self.step, trajectories, env=self.config.source.env.factory)
+        scheme = self.config.reward.factory
+        rows = [
+            score_row(trajectory, score, scheme)
+            for group in groups
+            if group.scores
+            for trajectory, score in zip(group.trajectories, group.scores, strict=True)
+        ]
+        if rows:
+            write_scores(self.directory, self.step, rows)
 
     async def publish(self) -> dict[str, float]:
         """Make the learners' weights live on every engine, and prove it there.
@@ -208,7 +292,7 @@ class Session:
         assert self.pool is not None
         version = self.learners.version
         path = await self.learners.export(self.weights_directory / f"version-{version}" / WEIGHTS)
-        report = await self.pool.load(version, str(path), self.learners.logprobs)
+        report = await self.pool.load(version, str(path), self._logprobs)
         logger.info("weights: %s", report)
         for other in self.weights_directory.iterdir():
             if other != path.parent:
@@ -224,6 +308,9 @@ class Session:
             "perf/workers_replaced": float(report.replaced),
             "timing_s/weights": report.seconds,
         }
+
+    async def _logprobs(self, sequences: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return await self.learners.logprobs([sequence.tolist() for sequence in sequences])
 
     async def save(self) -> None:
         """Write a checkpoint: weights, optimiser state, and the place in the data."""
@@ -250,6 +337,17 @@ def refuse_failures(groups: Sequence[ScoredGroup], max_share: float) -> None:
             f"{len(failed)} of {len(trajectories)} episodes failed ({failed[-1].ending}: {reason[-1]}), more than "
             f"source.max_failure_share {max_share:g}"
         )
+
+
+def score_row(trajectory: Trajectory, score: Score, scheme: str) -> dict[str, Any]:
+    """One row of the scores that are kept."""
+    return {
+        "trajectory_id": trajectory.trajectory_id,
+        "scheme": scheme,
+        "total": score.total,
+        "per_turn": score.per_turn.tolist(),
+        "errors": [{**asdict(error), "kind": str(error.kind)} for error in score.errors],
+    }
 
 
 def _weights_directory(config: Config, directory: Path, stack: AsyncExitStack) -> Path:

@@ -1,0 +1,172 @@
+"""Runs evaluations on a rollout pool: task sets x temperatures, one episode for each task, kept as Parquet.
+
+What the rates are is decided in `rl.evaluate`; here episodes are run and put where summary.json wants them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from envs.component import Component
+from envs.tasks import read_tasks
+from envs.toolworld import ToolWorldTasks
+from envs.types import Task
+from rewards.types import ErrorKind
+from rl.config import Evaluation as EvaluationConfig
+from rl.console import make_progress
+from rl.evaluate import Evaluation, TaskResult, evaluate
+from rollout.engine import Sampling
+from rollout.pool import RolloutPool
+from rollout.store import write_trajectories
+from rollout.trajectory import Trajectory
+from rollout.worker import EpisodeSettings
+
+SAMPLED, GREEDY = 1.0, 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSet:
+    """Tasks that are reported together."""
+
+    name: str
+    tasks: Sequence[Task]
+
+
+def task_sets(config: EvaluationConfig) -> list[TaskSet]:
+    """The sets that an evaluation names, the first one with `num` tasks, the others with `num_others`."""
+    sizes = [config.num, *[config.num_others] * (len(config.tasks) - 1)]
+    return [task_set(name, num, config.seed) for name, num in zip(config.tasks, sizes, strict=True)]
+
+
+def task_set(name: str, num: int, seed: int) -> TaskSet:
+    """`num` tasks of a set.
+
+    Args:
+        name: `heldout` (unseen procedural tools), `real` (unseen real API documents), or a task file.
+        num: how many; of a file, at most so many.
+        seed: of the procedural sets.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if name == "heldout":
+        return TaskSet(name=name, tasks=list(ToolWorldTasks(split="heldout", seed=seed, num=num)))
+    if name == "real":
+        return TaskSet(
+            name="real_apis", tasks=list(ToolWorldTasks(split="heldout", catalogue="real", seed=seed, num=num))
+        )
+    return TaskSet(name=Path(name).name.split(".")[0], tasks=read_tasks(name)[:num])
+
+
+class Evaluator:
+    """Evaluates whatever weights a pool serves."""
+
+    def __init__(self, pool: RolloutPool, env: Component, *, max_tokens: int, max_turns: int, console: Console) -> None:
+        self._pool = pool
+        self._env = env
+        self._max_tokens = max_tokens
+        self._max_turns = max_turns
+        self._console = console
+
+    async def run(self, sets: Sequence[TaskSet], temperatures: Sequence[float], seed: int, folder: Path) -> Any:
+        """Evaluate on every set at every temperature.
+
+        Args:
+            sets: the first one's rates stand at the top, those of the others under their names.
+            temperatures: rates at 1 are the plain keys, those at 0 stand under `greedy`.
+            seed: of sampling.
+            folder: where the episodes are kept.
+
+        Returns:
+            A JSON object in the form of one stage of summary.json.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for task_set_ in sets:
+            for temperature in temperatures:
+                result = await self.one(task_set_, temperature, seed, folder / place(task_set_.name, temperature))
+                _put(found.setdefault(task_set_.name, {}), temperature, result.to_json())
+        first, *others = (found[task_set_.name] for task_set_ in sets)
+        return first | {set_.name: values for set_, values in zip(sets[1:], others, strict=True)}
+
+    async def one(self, task_set: TaskSet, temperature: float, seed: int, folder: Path) -> Evaluation:
+        """Evaluate on one set at one temperature."""
+        settings = EpisodeSettings(
+            env=self._env,
+            sampling=Sampling(temperature=temperature, max_tokens=self._max_tokens, seed=seed if temperature else None),
+            max_turns=self._max_turns,
+        )
+        label = f"{task_set.name}, {'greedy' if temperature == GREEDY else f'temperature {temperature:g}'}"
+        with make_progress(self._console) as progress:
+            bar = progress.add_task(label, total=len(task_set.tasks), rate="")
+
+            async def episode(index: int, task: Task) -> Trajectory:
+                (trajectory,) = await self._pool.run(
+                    task, group_id=f"{place(task_set.name, temperature)}-{index}", settings=settings
+                )
+                progress.advance(bar)
+                return trajectory
+
+            async def run_tasks(tasks: Sequence[Task]) -> Sequence[Trajectory]:
+                return await asyncio.gather(*[episode(index, task) for index, task in enumerate(tasks)])
+
+            evaluation, trajectories = await evaluate(run_tasks, task_set.tasks)
+        write_trajectories(folder, 0, trajectories, env=self._env.factory)
+        write_results(folder, evaluation)
+        return evaluation
+
+
+RESULTS = "results.jsonl"
+"""What each task says about each rate, beside the episodes: what paired comparisons need."""
+
+
+def write_results(folder: Path, evaluation: Evaluation) -> None:
+    """Write one line for each task."""
+    lines = [
+        {
+            "task_id": result.task_id,
+            "kind": result.kind,
+            "failed": result.failed,
+            "flags": dict(result.flags),
+            "hallucinated_share": result.hallucinated_share,
+            "errors": sorted(result.errors),
+        }
+        for result in evaluation.results
+    ]
+    (folder / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_results(folder: Path) -> Evaluation:
+    """What `write_results` wrote.
+
+    Raises:
+        ValueError: there are no results that can be read.
+    """
+    try:
+        lines = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder}: no readable {RESULTS}: {error}") from error
+    return Evaluation(
+        results=tuple(
+            TaskResult(**{**line, "errors": frozenset(ErrorKind(kind) for kind in line["errors"])}) for line in lines
+        )
+    )
+
+
+def place(name: str, temperature: float) -> str:
+    """Folder of the episodes of a set at a temperature."""
+    return f"{name}-{'greedy' if temperature == GREEDY else f't{temperature:g}'}"
+
+
+def _put(stage: dict[str, Any], temperature: float, rates: dict[str, Any]) -> None:
+    """Plain keys at temperature 1, others under the name of their temperature."""
+    if temperature == SAMPLED:
+        stage.update(rates)
+    else:
+        stage["greedy" if temperature == GREEDY else f"temperature_{temperature:g}"] = rates
