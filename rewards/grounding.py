@@ -61,7 +61,10 @@ class Context:
             # No text can be searched for these: whether they are right is for the reference to say.
             return True
         if isinstance(value, (int, float)):
-            return float(value) in self._numbers()
+            try:
+                return float(value) in self._numbers()
+            except OverflowError:
+                return str(value) in self._words
         return self._holds_text(str(value))
 
     def _holds_text(self, value: str) -> bool:

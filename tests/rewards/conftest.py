@@ -83,7 +83,7 @@ def make_task(
 def play(
     task: Task,
     *turns: Call | Sequence[Call] | str,
-    answers: Sequence[str | ToolResult | tuple] | None = None,
+    answers: Sequence[str | tuple[ToolStatus, str]] | None = None,
     new_tools: dict[int, Sequence[ToolSpec]] | None = None,
     ending: Ending = Ending.COMPLETED,
     trajectory_id: str = "trajectory",

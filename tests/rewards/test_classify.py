@@ -419,6 +419,7 @@ def test_unknown_reference_of_an_unmatched_task_makes_offered_tools_irrelevant(b
         ("for 1,200 euros", {"type": "number"}, 1200, True),
         ("three nights", {"type": "integer"}, 3, True),
         ("room 13", {"type": "integer"}, 3, False),
+        ("nothing", {"type": "integer"}, 10**400, False),
         ("a 20% tip", {"type": "number"}, 0.2, True),
         ("on May 3, 2026", {"type": "string", "format": "date"}, "2026-05-03", True),
         ("on the 3rd of May", {"type": "string", "format": "date"}, "2026-05-03", True),
