@@ -64,6 +64,10 @@ def paired(first: Path, second: Path) -> dict[str, dict[str, Comparison]]:
     return {name: read_results(first / name).compare(read_results(second / name)) for name in names}
 
 
+Comparisons = Mapping[str, Mapping[str, Comparison]]
+"""By task set and temperature, then by rate."""
+
+
 def print_paired(console: Console, comparisons: Comparisons, first: str, second: str) -> None:
     """Print success and hallucination of two evaluations with exact McNemar tests; summary.json holds all rates."""
     rows = []
