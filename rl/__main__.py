@@ -12,7 +12,7 @@ from rl.console import make_console
 from rl.errors import BadInput, RunFailed
 from rl.logging import quiet
 
-COMMANDS = ("train", "check-env")
+COMMANDS = ("train", "eval", "rollout", "show", "compare", "check-env")
 
 DESCRIPTION = """\
 Train language models to call tools without hallucinating: they learn to call the right tool with the right
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         summary, _, details = (command.__doc__ or "").strip().partition("\n\n")
         subparser = subparsers.add_parser(
             name,
-            help=summary.rstrip("."),
+            help=summary.rstrip(".").replace("%", "%%"),
             description=f"{summary}\n\n{details}".strip(),
             formatter_class=_Help,
             allow_abbrev=False,

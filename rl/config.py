@@ -21,6 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from envs.component import Component
+from rl import checkpoint
 from rl.errors import BadInput
 
 RESOLVED_NAME = "run.json"
@@ -272,6 +273,46 @@ def load(recipe: str, cluster: str = "laptop", overrides: Sequence[str] = ()) ->
         _merge(tables, table)
     tables["recipe"] = Path(recipe).stem
     return _validate(tables)
+
+
+def for_model(model: str, cluster: str = "laptop", overrides: Sequence[str] = ()) -> Config:
+    """A configuration that only serves a model: for commands that sample and do not learn.
+
+    Raises:
+        BadInput: as `load`; or `model` is no model folder, and no run with a checkpoint.
+    """
+    folder = find_model(model)
+    tables = _default_parts()
+    tables |= {
+        "model": {"path": str(folder)},
+        "algorithm": {"factory": "rl.algorithms.sft:SFT"},
+        "recipe": folder.name,
+    }
+    tables["source"]["tasks"] = {"factory": "envs.toolworld:ToolWorldTasks"}
+    path = find(cluster, "cluster")
+    for table, where in [(_read(path), str(path)), *[(_parse_override(override), override) for override in overrides]]:
+        _check_names(table, where)
+        _merge(tables, table)
+    config = _validate(tables)
+    check_model(config.model)
+    check_directory(Path(config.run.directory))
+    return config
+
+
+def find_model(name: str) -> Path:
+    """The folder that a MODEL on the command line means: a model folder, the newest checkpoint of a run, or a
+    shipped model.
+
+    Raises:
+        BadInput: there is none.
+    """
+    folder = model_path(name)
+    if not (folder / RESOLVED_NAME).is_file():
+        return folder
+    found = checkpoint.latest(folder / "checkpoints")
+    if found is None:
+        raise BadInput(f"{name}: the run holds no checkpoint")
+    return found
 
 
 def read_resolved(run_directory: Path) -> Config:

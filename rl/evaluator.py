@@ -49,15 +49,16 @@ def task_set(name: str, num: int, seed: int) -> TaskSet:
     """`num` tasks of a set.
 
     Args:
-        name: `heldout` (unseen procedural tools), `real` (unseen real API documents), or a task file.
+        name: `heldout` (unseen procedural tools), `real` (unseen real API documents), `train` (procedural tools of
+            the training split), or a task file.
         num: how many; of a file, at most so many.
         seed: of the procedural sets.
 
     Raises:
         ValueError: the file cannot be read.
     """
-    if name == "heldout":
-        return TaskSet(name=name, tasks=list(ToolWorldTasks(split="heldout", seed=seed, num=num)))
+    if name in ("heldout", "train"):
+        return TaskSet(name=name, tasks=list(ToolWorldTasks(split=name, seed=seed, num=num)))
     if name == "real":
         return TaskSet(
             name="real_apis", tasks=list(ToolWorldTasks(split="heldout", catalogue="real", seed=seed, num=num))

@@ -24,12 +24,13 @@ from rl.console import make_console
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
+    parser.usage = "tether train RECIPE [CLUSTER] [key=value ...] [--dry-run]"
     recipes = ", ".join(sorted(path.stem for path in configs.shipped("recipe").glob("*.toml")))
     clusters = ", ".join(sorted(path.stem for path in configs.shipped("cluster").glob("*.toml")))
     parser.add_argument("recipe", metavar="RECIPE", help=f"a TOML file, or one of: {recipes}")
     parser.add_argument(
         "rest",
-        metavar="[CLUSTER] [key=value ...]",
+        metavar="CLUSTER key=value",
         nargs="*",
         help=f"a TOML file, or one of: {clusters} (default: laptop); then overrides",
     )
@@ -57,7 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def resolve(recipe: str, rest: list[str]) -> Config:
     """The run that the words of the command line mean."""
-    cluster = "laptop"
+    cluster, overrides = cluster_and_overrides(rest)
+    return configs.load(recipe, cluster, overrides)
+
+
+def cluster_and_overrides(rest: list[str]) -> tuple[str, list[str]]:
+    """The cluster file, `laptop` if none is named, and the key=value words."""
     if rest and "=" not in rest[0]:
-        cluster, *rest = rest
-    return configs.load(recipe, cluster, rest)
+        return rest[0], rest[1:]
+    return "laptop", rest

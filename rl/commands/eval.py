@@ -1,0 +1,96 @@
+"""Measure a model on tasks it has never seen: success, hallucinations, deferrals, with 95 % intervals.
+
+MODEL is a Hugging Face folder, a run directory (its newest checkpoint), or package:tiny, which is shipped. Every
+task is done once at each temperature; `heldout` are procedural tools and `real` API documents that no training has
+shown. Rates go to rates.json, every episode to Parquet files that `tether show` prints.
+
+  tether eval package:tiny
+  tether eval runs/ppo_tiny-20260101-120000 --tasks heldout --num 200 --temperature 0
+  tether eval my_model one_gpu --tasks my_tasks.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rl import config as configs
+from rl.commands.train import cluster_and_overrides
+from rl.console import duration, make_console
+from rl.errors import BadInput
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.usage = "tether eval MODEL [CLUSTER] [key=value ...] [options]"
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", help="where to run, and single settings of it")
+    parser.add_argument(
+        "--tasks", action="append", metavar="heldout|real|FILE", help="may be repeated (default: heldout and real)"
+    )
+    parser.add_argument("--num", type=int, default=600, metavar="N", help="tasks of the first set (default: 600)")
+    parser.add_argument(
+        "--num-others", type=int, default=300, metavar="N", help="tasks of each further set (default: 300)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        action="append",
+        metavar="T",
+        help="0 is greedy; may be repeated (default: 1 and 0)",
+    )
+    parser.add_argument("--seed", type=int, default=20_000, metavar="N", help="of tasks and sampling (default: 20000)")
+    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="of one turn (default: 128)")
+    parser.add_argument("--max-turns", type=int, default=6, metavar="N", help="of one episode (default: 6)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where results go (default: runs/eval-MODEL-TIME)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and print the tables."""
+    cluster, overrides = cluster_and_overrides(arguments.rest)
+    config = configs.for_model(arguments.model, cluster, overrides)
+    out = arguments.out or _default_out(config, arguments.model)
+    configs.check_directory(out)
+    from rl.evaluator import Evaluator, task_sets
+    from rl.serving import with_pool
+    from rl.tables import print_stages
+    from rollout.pool import RolloutPool
+
+    settings = configs.Evaluation(
+        tasks=arguments.tasks or ["heldout", "real"],
+        num=arguments.num,
+        num_others=arguments.num_others,
+        seed=arguments.seed,
+        temperatures=arguments.temperature or [1.0, 0.0],
+    )
+    try:
+        sets = task_sets(settings)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    console = make_console()
+    console.print(f"starting the engine for {config.model.path}", markup=False)
+    started = datetime.now(UTC)
+
+    async def work(pool: RolloutPool) -> dict:
+        evaluator = Evaluator(
+            pool,
+            config.source.env,
+            max_tokens=arguments.max_tokens,
+            max_turns=arguments.max_turns,
+            console=console,
+        )
+        return await evaluator.run(sets, settings.temperatures, settings.seed, out)
+
+    rates = with_pool(config, out, work)
+    (out / "rates.json").write_text(json.dumps(rates, indent=2) + "\n")
+    print_stages(console, {Path(config.model.path).name: rates})
+    seconds = (datetime.now(UTC) - started).total_seconds()
+    console.print(f"{duration(seconds)}; {out}", markup=False)
+    return 0
+
+
+def _default_out(config: configs.Config, model: str) -> Path:
+    name = Path(model.removeprefix("package:")).name
+    return Path(config.run.directory) / f"eval-{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -1,0 +1,95 @@
+"""Let a model do tasks, and read its episodes with the errors marked where they happened.
+
+MODEL is a Hugging Face folder, a run directory (its newest checkpoint), or package:tiny, which is shipped.
+
+  tether rollout package:tiny --num 5 --print
+  tether rollout runs/ppo_tiny-20260101-120000 --num 100 --tasks real --out episodes
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+
+from rl import config as configs
+from rl.commands.train import cluster_and_overrides
+from rl.console import make_console, make_progress
+from rl.errors import BadInput
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.usage = "tether rollout MODEL [CLUSTER] [key=value ...] [options]"
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", help="where to run, and single settings of it")
+    parser.add_argument("--num", type=int, default=5, metavar="N", help="episodes (default: 5)")
+    parser.add_argument("--tasks", default="heldout", metavar="heldout|real|train|FILE", help="(default: heldout)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of tasks and sampling (default: 0)")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
+    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="of one turn (default: 128)")
+    parser.add_argument("--max-turns", type=int, default=6, metavar="N", help="of one episode (default: 6)")
+    parser.add_argument("--print", action="store_true", help="print the episodes")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the episodes there, as Parquet")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the episodes, print them, keep them."""
+    cluster, overrides = cluster_and_overrides(arguments.rest)
+    config = configs.for_model(arguments.model, cluster, overrides)
+    if arguments.out:
+        configs.check_directory(arguments.out)
+    from rewards.classify import classify
+    from rl.evaluator import task_set
+    from rl.serving import with_pool
+    from rollout.display import episode_lines
+    from rollout.engine import Sampling
+    from rollout.pool import RolloutPool
+    from rollout.store import write_trajectories
+    from rollout.trajectory import Trajectory
+    from rollout.worker import EpisodeSettings
+
+    try:
+        tasks = task_set(arguments.tasks, arguments.num, arguments.seed).tasks
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    console = make_console()
+    console.print(f"starting the engine for {config.model.path}", markup=False)
+    settings = EpisodeSettings(
+        env=config.source.env,
+        sampling=Sampling(
+            temperature=arguments.temperature,
+            max_tokens=arguments.max_tokens,
+            seed=arguments.seed if arguments.temperature else None,
+        ),
+        max_turns=arguments.max_turns,
+    )
+
+    async def work(pool: RolloutPool) -> list[Trajectory]:
+        with make_progress(console) as progress:
+            bar = progress.add_task("episodes", total=len(tasks), rate="")
+
+            async def episode(index: int) -> Trajectory:
+                (trajectory,) = await pool.run(tasks[index], group_id=f"episode-{index}", settings=settings)
+                progress.advance(bar)
+                return trajectory
+
+            return await asyncio.gather(*[episode(index) for index in range(len(tasks))])
+
+    with tempfile.TemporaryDirectory(prefix="tether-") as logs:
+        trajectories = with_pool(config, arguments.out or Path(logs), work)
+    errors = [classify(trajectory) for trajectory in trajectories]
+    if arguments.print:
+        for trajectory, found in zip(trajectories, errors, strict=True):
+            marks = [(error.turn, error.call, str(error.kind), error.detail) for error in found]
+            for line in episode_lines(trajectory, marks):
+                console.print(line, soft_wrap=True)
+            console.print()
+    finished = sum(trajectory.outcome.finished for trajectory in trajectories)
+    without = sum(not found for found in errors)
+    console.print(f"{len(trajectories)} episodes, {finished} finished, {without} without an error")
+    if arguments.out:
+        path = write_trajectories(arguments.out, 0, trajectories, env=config.source.env.factory)
+        console.print(f"kept in {path}", markup=False)
+    return 0
