@@ -1,6 +1,7 @@
 """One rank of a test: two updates by plain SGD with each engine, so that the change of the weights is the gradient.
 
-Run as a program, because ranks are processes: RANK NUM_RANKS PORT MODEL SAMPLES OUT [engine:zero_stage ...].
+Run as a program, because ranks are processes: RANK NUM_RANKS PORT MODEL SAMPLES OUT RUN ..., where a run is
+engine:zero_stage:algorithm:optimizer:dtype.
 """
 
 import importlib
@@ -11,8 +12,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
 from rl.learner import Learner
+from rl.optimizers import build_optimizer
 from rl.sample import Sample
 from rl.train_engine import LearnerConfig, join_ranks
 
@@ -23,22 +26,34 @@ def plain_sgd(model: torch.nn.Module, config: LearnerConfig) -> torch.optim.Opti
     return torch.optim.SGD([{"params": list(model.parameters()), "lr": RATE, "base_lr": RATE}])
 
 
-def run(engine: str, model: Path, samples: list[Sample], out: Path) -> dict:
-    """Metrics and gradients of two updates with an engine named as "torch:0" or "deepspeed:2"."""
-    name, stage = engine.split(":")
-    importlib.import_module(f"rl.{name}_engine").build_optimizer = plain_sgd
+ALGORITHMS = {
+    "sft": SFT(),
+    "ppo": PPO(kl_coefficient=0.1, warmup_updates=1),
+    "separate": PPO(critic="separate", kl_coefficient=0.1),
+}
+
+
+def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
+    """Metrics and gradients of two updates, for a run named as "deepspeed:2:ppo:sgd:fp32"."""
+    engine, stage, algorithm, optimizer, dtype = name.split(":")
+    module = importlib.import_module(f"rl.{engine}_engine")
+    module.build_optimizer = plain_sgd if optimizer == "sgd" else build_optimizer
     config = LearnerConfig(
-        engine=name,  # type: ignore[arg-type]
+        engine=engine,  # type: ignore[arg-type]
         zero_stage=int(stage),
+        optimizer="muon" if optimizer == "muon" else "adamw",
+        learning_rate=RATE,
+        adamw_learning_rate=RATE / 10,
+        dtype=dtype,  # type: ignore[arg-type]
         max_grad_norm=1e6,
         micro_batch_tokens=64,
     )
-    learner = Learner(algorithm=SFT(), model_path=model, config=config)
+    learner = Learner(algorithm=ALGORITHMS[algorithm], model_path=model, config=config)
     path = out.with_name("weights.safetensors")
-    before, updates = load_file(learner.export(path)), []
+    before, updates = load_file(learner.export(path, dtype="fp32")), []
     for _ in range(2):
         metrics = learner.update(samples, 0.0)
-        after = load_file(learner.export(path))
+        after = load_file(learner.export(path, dtype="fp32"))
         gradients = {name: (before[name] - after[name]) / RATE for name in before}
         updates.append({"metrics": metrics, "gradients": gradients})
         before = after
@@ -50,8 +65,7 @@ def main() -> None:
     model, samples, out = (Path(argument) for argument in sys.argv[4:7])
     join_ranks(rank=rank, num_ranks=num_ranks, address="127.0.0.1", port=port, backend="gloo")
     results = [
-        {engine: run(engine, model, part, out) for engine in sys.argv[7:]}
-        for part in pickle.loads(samples.read_bytes())
+        {name: run(name, model, part, out) for name in sys.argv[7:]} for part in pickle.loads(samples.read_bytes())
     ]
     if rank == 0:
         torch.save(results, out)
