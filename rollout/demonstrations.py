@@ -27,7 +27,7 @@ from envs.types import (
 from rollout.episode import Action, MakeEnv, Situation, run_loop
 from rollout.parsers import Parser
 from rollout.recorded import message_of_openai, read_recorded, recorded_task
-from rollout.renderer import ChatTemplateRenderer
+from rollout.renderer import Renderer
 from rollout.trajectory import (
     UNKNOWN_VERSION,
     Completion,
@@ -53,7 +53,7 @@ async def demonstrate(
     task: Task,
     make_env: MakeEnv,
     policy: DemonstrationPolicy,
-    renderer: ChatTemplateRenderer,
+    renderer: Renderer,
     *,
     trajectory_id: str,
     group_id: str,
@@ -86,7 +86,7 @@ def from_messages(
     task: Task,
     messages: Sequence[Mapping[str, Json]],
     tools: Sequence[ToolSpec],
-    renderer: ChatTemplateRenderer,
+    renderer: Renderer,
     *,
     trajectory_id: str,
     group_id: str,
@@ -136,7 +136,7 @@ def from_messages(
     )
 
 
-def read_demonstrations(path: str | Path, renderer: ChatTemplateRenderer) -> Iterator[Trajectory]:
+def read_demonstrations(path: str | Path, renderer: Renderer) -> Iterator[Trajectory]:
     """The recorded conversations of a file as trajectories, each a group of its own.
 
     Raises:
@@ -167,7 +167,7 @@ def _unsampled(token_ids: Sequence[int]) -> Completion:
     )
 
 
-def _expect_readable(renderer: ChatTemplateRenderer, message: Message, token_ids: Sequence[int]) -> None:
+def _expect_readable(renderer: Renderer, message: Message, token_ids: Sequence[int]) -> None:
     read = renderer.parse(token_ids)
     if _gist(read, renderer.parser) != _gist(message, renderer.parser):
         raise ValueError(

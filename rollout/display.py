@@ -15,7 +15,7 @@ from envs.types import Call, Json, ToolCall, ToolResult, ToolStatus
 from rollout.trajectory import Trajectory, Turn
 
 if TYPE_CHECKING:
-    from rollout.renderer import ChatTemplateRenderer
+    from rollout.renderer import Renderer
 
 Mark = tuple[int, int | None, str, str]
 """One error: turn, call (None: a call that was never made, or the turn as a whole), kind, detail."""
@@ -43,7 +43,7 @@ def episode_lines(trajectory: Trajectory, errors: Iterable[Mark] = ()) -> list[T
     return lines
 
 
-def token_lines(trajectory: Trajectory, renderer: ChatTemplateRenderer) -> list[Text]:
+def token_lines(trajectory: Trajectory, renderer: Renderer) -> list[Text]:
     """The tokens of one episode, one a piece: sampled ones green, those kept out of the loss yellow, others dim."""
     styles = ["dim"] * len(trajectory.token_ids)
     for turn in trajectory.turns:

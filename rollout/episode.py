@@ -34,7 +34,7 @@ from envs.actions import ACTIONS
 from envs.env import Env
 from envs.types import Message, Outcome, Step, Task, ToolSpec
 from rollout.engine import Engine, EngineFailed, Sampling
-from rollout.renderer import ChatTemplateRenderer
+from rollout.renderer import Renderer
 from rollout.trajectory import UNKNOWN_VERSION, Completion, Ending, Finish, Trajectory, TrajectoryBuilder, Turn
 
 ENV_TIMEOUT = 300.0
@@ -77,7 +77,7 @@ async def run_episode(
     task: Task,
     make_env: MakeEnv,
     engine: Engine,
-    renderer: ChatTemplateRenderer,
+    renderer: Renderer,
     sampling: Sampling,
     *,
     trajectory_id: str,
@@ -118,7 +118,7 @@ async def run_loop(
     task: Task,
     make_env: MakeEnv,
     act: Act,
-    renderer: ChatTemplateRenderer,
+    renderer: Renderer,
     *,
     trajectory_id: str,
     group_id: str,
@@ -177,7 +177,7 @@ class _EnvFailed(RuntimeError):
 class _Episode:
     """What an episode has so far."""
 
-    def __init__(self, task: Task, renderer: ChatTemplateRenderer) -> None:
+    def __init__(self, task: Task, renderer: Renderer) -> None:
         self.renderer = renderer
         self.builder = TrajectoryBuilder()
         self.turns: list[Turn] = []

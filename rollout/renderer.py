@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from envs.types import Json, MalformedCall, Message, Role, ToolCall, ToolSpec
 from rollout.parsers import HermesParser, Parser
@@ -25,6 +25,49 @@ PROBES = ("", ' \n"\\ {{ x }} <b>\u00fc</b>\t\n ', '{"a": [1]}')
 """Contents that a template which trims, escapes or reads its messages would change."""
 
 CACHED_PROMPTS = 256
+
+
+class Renderer(Protocol):
+    """Messages <-> token ids of one model family."""
+
+    @property
+    def max_context(self) -> int:
+        """Tokens of prompt and answers together that the model can take."""
+        ...
+
+    @property
+    def parser(self) -> Parser:
+        """The grammar in which calls are written."""
+        ...
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """The token that ends a turn comes first."""
+        ...
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]:
+        """Tokens of the conversation before the policy's turn, generation prompt included."""
+        ...
+
+    def observation(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens to append after a turn that ended with the stop token, generation prompt included."""
+        ...
+
+    def assistant(self, message: Message) -> list[int]:
+        """Tokens of a turn that nobody sampled, stop token included."""
+        ...
+
+    def parse(self, token_ids: Sequence[int], start: int = 0) -> Message:
+        """The assistant message that sampled tokens stand for, its calls named call_<start>, ...; never raises."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special tokens included."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of text, without any that the tokenizer likes to add."""
+        ...
 
 
 class ChatTemplateRenderer:
@@ -53,8 +96,7 @@ class ChatTemplateRenderer:
         self._prompts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._writes_as_parser = False
         self._frames: dict[tuple[Role, ...], list[str] | None] = {}
-        special = sorted(filter(None, self._special_texts()), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, special))) if special else None
+        self._special = special_pattern(tokenizer)
         user = Message(role="user", content=MARKER)
         self._question = self.render([user], generation_prompt=True)
         asked = self.render([user])
@@ -93,8 +135,7 @@ class ChatTemplateRenderer:
             start: number of the first call; calls are named call_<number>.
         """
         turn = self.parser.parse(self._without_stop(token_ids))
-        calls = tuple(_named(call, f"call_{start + index}") for index, call in enumerate(turn.calls))
-        return Message(role="assistant", content=turn.content, calls=calls)
+        return numbered(Message(role="assistant", content=turn.content, calls=turn.calls), start)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of tokens, special tokens included."""
@@ -134,8 +175,8 @@ class ChatTemplateRenderer:
 
         try:
             return self.tokenizer.apply_chat_template(
-                [self._openai_message(message) for message in messages],
-                tools=[{"type": "function", "function": tool.to_json()} for tool in tools] or None,
+                [openai_message(message, self.parser, self._special) for message in messages],
+                tools=openai_tools(tools),
                 add_generation_prompt=generation_prompt,
                 tokenize=False,
                 **self._options,
@@ -151,7 +192,7 @@ class ChatTemplateRenderer:
         frame = self._frames[roles]
         if frame is None:
             return self._cut_observation(messages)
-        contents = [self._defused(message.content) for message in messages] + [""]
+        contents = [defuse(message.content, self._special) for message in messages] + [""]
         return "".join(piece for pair in zip(frame, contents, strict=True) for piece in pair)
 
     def _cut_observation(self, messages: Sequence[Message]) -> str:
@@ -170,13 +211,12 @@ class ChatTemplateRenderer:
         if "assistant" in roles:
             return None
         contents = [f"zqcontent{index}zq" for index in range(len(roles))]
-        text = self._cut_observation([_plain(role, content) for role, content in zip(roles, contents, strict=True)])
+        text = self._cut_observation(_filled(roles, contents))
         frame = re.split("zqcontent[0-9]+zq", text)
         if re.findall("zqcontent[0-9]+zq", text) != contents:
             return None
         for probe in PROBES:
-            filled = (probe if roles else "").join(frame)
-            if filled != self._cut_observation([_plain(role, probe) for role in roles]):
+            if probe.join(frame) != self._cut_observation(_filled(roles, [probe] * len(roles))):
                 return None
         return frame
 
@@ -212,7 +252,7 @@ class ChatTemplateRenderer:
         """The text that ends an assistant turn: the first special token after it."""
         text = self.render([Message(role="user", content="x"), Message(role="assistant", content=MARKER)])
         tail = text[text.index(MARKER) + len(MARKER) :]
-        match = self._special.search(tail) if self._special else None
+        match = self._special.search(tail)
         if match is None:
             raise ValueError(f"the chat template ends an assistant turn by no special token, but by {tail!r}")
         return match[0]
@@ -223,39 +263,47 @@ class ChatTemplateRenderer:
             raise ValueError(f"the end of turn {self.stop!r} is not one token, but {token_ids}")
         return token_ids[0]
 
-    def _special_texts(self) -> set[str]:
-        added = self.tokenizer.added_tokens_decoder.values()
-        return {token.content for token in added if token.special} | set(self.tokenizer.all_special_tokens)
 
-    def _openai_message(self, message: Message) -> dict[str, Json]:
-        if message.role == "assistant":
-            return self._openai_turn(message)
-        value: dict[str, Json] = {"role": message.role, "content": self._defused(message.content)}
-        if message.call_id:
-            value["tool_call_id"] = message.call_id
-        return value
+def _filled(roles: Sequence[Role], contents: Sequence[str]) -> list[Message]:
+    return [Message(role=role, content=content) for role, content in zip(roles, contents, strict=True)]
 
-    def _openai_turn(self, message: Message) -> dict[str, Json]:
-        if any(isinstance(call, MalformedCall) for call in message.calls):
-            return {"role": "assistant", "content": self.parser.format(message.content, message.calls)}
-        value: dict[str, Json] = {"role": "assistant", "content": message.content}
-        if message.calls:
-            value["tool_calls"] = [
-                {
-                    "type": "function",
-                    "id": call.call_id,
-                    "function": {"name": call.name, "arguments": dict(call.arguments)},
-                }
-                for call in message.calls
-                if isinstance(call, ToolCall)
-            ]
-        return value
 
-    def _defused(self, content: str) -> str:
-        """A user or a tool must not be able to write the tokens that end its message."""
-        if self._special is None or not self._special.search(content):
-            return content
-        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
+def special_pattern(tokenizer: Any) -> re.Pattern[str]:
+    """Finds the special tokens of a tokenizer in text."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    texts = sorted({*added, *tokenizer.all_special_tokens} - {""}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts)) or "(?!)")
+
+
+def defuse(content: str, special: re.Pattern[str]) -> str:
+    """A user or a tool must not be able to write the tokens that end its message."""
+    return special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
+
+
+def openai_message(message: Message, parser: Parser, special: re.Pattern[str]) -> dict[str, Json]:
+    """A message as chat templates take it: malformed calls as text, foreign special tokens defused."""
+    if message.role != "assistant":
+        value: dict[str, Json] = {"role": message.role, "content": defuse(message.content, special)}
+        return value | ({"tool_call_id": message.call_id} if message.call_id else {})
+    if any(isinstance(call, MalformedCall) for call in message.calls):
+        return {"role": "assistant", "content": parser.format(message.content, message.calls)}
+    calls = [
+        {"type": "function", "id": call.call_id, "function": {"name": call.name, "arguments": dict(call.arguments)}}
+        for call in message.calls
+        if isinstance(call, ToolCall)
+    ]
+    return {"role": "assistant", "content": message.content} | ({"tool_calls": calls} if calls else {})
+
+
+def openai_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Json]] | None:
+    """Tools as chat templates take them."""
+    return [{"type": "function", "function": tool.to_json()} for tool in tools] or None
+
+
+def numbered(message: Message, start: int) -> Message:
+    """The message with its calls named call_<start>, call_<start + 1>, ..."""
+    calls = tuple(_named(call, f"call_{start + index}") for index, call in enumerate(message.calls))
+    return Message(role=message.role, content=message.content, calls=calls)
 
 
 def load_renderer(
@@ -286,8 +334,8 @@ def load_renderer(
     return ChatTemplateRenderer(tokenizer, parser, max_context, template_options)
 
 
-def prove_prefix_property(renderer: ChatTemplateRenderer) -> None:
-    """Try on conversations with tool turns that appending gives the template's own rendering, and reads back.
+def prove_prefix_property(renderer: Renderer) -> None:
+    """Try on conversations with tool turns that appending gives the whole rendering, and that turns read back.
 
     Raises:
         ValueError: they differ; the message shows where.
@@ -302,7 +350,7 @@ def prove_prefix_property(renderer: ChatTemplateRenderer) -> None:
             )
 
 
-def _prove_appending(renderer: ChatTemplateRenderer, messages: list[Message], tools: list[ToolSpec]) -> None:
+def _prove_appending(renderer: Renderer, messages: list[Message], tools: list[ToolSpec]) -> None:
     first = next(index for index, message in enumerate(messages) if message.role == "assistant")
     appended = renderer.prompt(messages[:first], tools)
     position = first
@@ -312,27 +360,22 @@ def _prove_appending(renderer: ChatTemplateRenderer, messages: list[Message], to
         while after < len(messages) and messages[after].role != "assistant":
             after += 1
         appended += renderer.observation(messages[position + 1 : after])
-        whole = renderer.render(messages[:after], tools, generation_prompt=True)
-        _expect_equal("text", whole, renderer.decode(appended), renderer)
-        _expect_equal("tokens", renderer.encode(whole), appended, renderer)
+        _expect_equal(renderer.prompt(messages[:after], tools), appended, renderer)
         position = after
 
 
-def _expect_equal(what: str, whole: Any, appended: Any, renderer: ChatTemplateRenderer) -> None:
+def _expect_equal(whole: list[int], appended: list[int], renderer: Renderer) -> None:
     if whole == appended:
         return
     pairs = enumerate(zip(whole, appended, strict=False))
     at = next((index for index, (one, other) in pairs if one != other), min(len(whole), len(appended)))
-    show: Callable[[Any], str] = repr if what == "text" else lambda ids: f"{list(ids)} {renderer.decode(ids)!r}"
+    start, end = max(0, at - 20), at + 20
+    what = "tokens (their text is the same)" if renderer.decode(whole) == renderer.decode(appended) else "text"
     raise ValueError(
-        f"the chat template is not append-only: {what} differ at {at}\n"
-        f"  template: ...{show(whole[max(0, at - 20) : at + 40])}\n"
-        f"  appended: ...{show(appended[max(0, at - 20) : at + 40])}"
+        f"the rendering is not append-only: {what} differ from token {at} on\n"
+        f"  whole:    {renderer.decode(whole[start:end])!r} {whole[at:end]}\n"
+        f"  appended: {renderer.decode(appended[start:end])!r} {appended[at:end]}"
     )
-
-
-def _plain(role: Role, content: str) -> Message:
-    return Message(role=role, content=content)
 
 
 def _named(call: ToolCall | MalformedCall, call_id: str) -> ToolCall | MalformedCall:
@@ -371,14 +414,7 @@ def _trial_conversations() -> list[tuple[list[Message], list[ToolSpec]]]:
             "required": ["city"],
         },
     )
-    said, single, parallel, spoken, bare, lines = (
-        Message(
-            role="assistant",
-            content=turn.content,
-            calls=tuple(_named(call, f"call_{index}") for index, call in enumerate(turn.calls)),
-        )
-        for turn in _trial_turns()
-    )
+    said, single, parallel, spoken, bare, lines = (numbered(turn, 0) for turn in _trial_turns())
     system = Message(role="system", content="Be brief.")
     user = Message(role="user", content="Weather in Z\u00fcrich and \u6771\u4eac?\n\nThanks!")
     results = [

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rollout.engine import EngineFailed, Sampling
-from rollout.renderer import ChatTemplateRenderer
+from rollout.renderer import Renderer
 from rollout.trajectory import Completion, Finish
 
 Script = Callable[[list[int]], list[int]]
@@ -27,7 +27,7 @@ class ScriptedEngine:
     def __init__(
         self,
         script: Script | Sequence[str],
-        renderer: ChatTemplateRenderer,
+        renderer: Renderer,
         *,
         version: int = 0,
         fail_at: Sequence[int] = (),
