@@ -16,6 +16,8 @@ import numpy as np
 from rollout.engine import EngineFailed, Sampling
 from rollout.trajectory import Completion, Finish
 
+Dtype = Literal["fp32", "bf16", "fp16"]
+
 _GIB = 1 << 30
 
 _CPU_BLOCK_SIZE = 32
@@ -37,7 +39,7 @@ class VllmEngine:
         model_path: str,
         *,
         version: int = 0,
-        dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+        dtype: Dtype = "fp32",
         max_context: int = 1024,
         max_num_seqs: int = 64,
         kv_cache_gib: float | None = None,
@@ -67,33 +69,23 @@ class VllmEngine:
         _prepare_environment(log_file)
         # vLLM reads its environment on import, so it is imported only now.
         from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        on_cpu = current_platform.is_cpu()
-        if block_size is None and on_cpu:
-            # vLLM takes 128 on CPU; turns and prompts of a group share much, but in small pieces.
-            block_size = _CPU_BLOCK_SIZE
-        arguments: dict[str, Any] = {
-            "model": model_path,
-            "skip_tokenizer_init": True,
-            "dtype": {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[dtype],
-            "max_model_len": max_context,
-            "max_num_seqs": max_num_seqs,
-            "gpu_memory_utilization": gpu_memory_utilization,
-            "tensor_parallel_size": tensor_parallel_size,
-            "seed": seed,
-            "enforce_eager": on_cpu if enforce_eager is None else enforce_eager,
-            "enable_prefix_caching": True,
-            "disable_log_stats": True,
-            "enable_log_requests": False,
-            "weight_transfer_config": {"backend": "safetensors"},
-        }
-        if block_size is not None:
-            arguments["block_size"] = block_size
-        if kv_cache_gib is not None:
-            arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * _GIB)
-        with _environment(_CPU_ENVIRONMENT if on_cpu and tensor_parallel_size == 1 else {}):
+        arguments = _arguments(
+            model_path,
+            dtype=dtype,
+            max_context=max_context,
+            max_num_seqs=max_num_seqs,
+            kv_cache_gib=kv_cache_gib,
+            gpu_memory_utilization=gpu_memory_utilization,
+            seed=seed,
+            enforce_eager=enforce_eager,
+            block_size=block_size,
+        )
+        arguments["tensor_parallel_size"] = tensor_parallel_size
+        arguments["enable_log_requests"] = False
+        arguments["weight_transfer_config"] = {"backend": "safetensors"}
+        with _environment(_CPU_ENVIRONMENT if _on_cpu() and tensor_parallel_size == 1 else {}):
             self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         self._max_context = max_context
         self._first_version = version
@@ -157,6 +149,8 @@ class VllmEngine:
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         async with self._loading:
+            if self._llm is None:
+                raise EngineFailed(self._failed)
             try:
                 # Clears the prefix cache too: its keys do not know the weights they were computed with.
                 await self._llm.pause_generation(mode="wait", clear_cache=True)
@@ -207,6 +201,94 @@ class VllmEngine:
             if sampling.seed is None:
                 self._params[sampling] = params
         return params
+
+
+class BareEngine:
+    """vLLM's offline `LLM` in this process, without Ray, episodes or updates: what the rollout bench compares with."""
+
+    def __init__(
+        self,
+        model_path: str,
+        *,
+        num_threads: int,
+        dtype: Dtype = "fp32",
+        max_context: int = 1024,
+        max_num_seqs: int = 64,
+        kv_cache_gib: float | None = None,
+        gpu_memory_utilization: float = 0.9,
+        seed: int = 0,
+        log_file: str | None = None,
+    ) -> None:
+        """Start the engine with the settings of a `VllmEngine`, on CPU with `num_threads` OpenMP threads."""
+        _prepare_environment(log_file)
+        import torch
+        from vllm import LLM
+
+        torch.set_num_threads(num_threads)
+        arguments = _arguments(
+            model_path,
+            dtype=dtype,
+            max_context=max_context,
+            max_num_seqs=max_num_seqs,
+            kv_cache_gib=kv_cache_gib,
+            gpu_memory_utilization=gpu_memory_utilization,
+            seed=seed,
+            enforce_eager=None,
+            block_size=None,
+        )
+        with _environment({"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}):
+            self._llm = LLM(**arguments)
+
+    def generate(self, requests: Sequence[tuple[Sequence[int], int]]) -> int:
+        """Sample after each prompt exactly as many tokens as asked for; returns the tokens sampled."""
+        from vllm import SamplingParams
+
+        prompts: Any = [{"prompt_token_ids": list(prompt_ids)} for prompt_ids, _ in requests]
+        params = [
+            SamplingParams(max_tokens=num, min_tokens=num, ignore_eos=True, logprobs=0, detokenize=False)
+            for _, num in requests
+        ]
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        return sum(len(output.outputs[0].token_ids) for output in outputs)
+
+
+def _arguments(
+    model_path: str,
+    *,
+    dtype: Dtype,
+    max_context: int,
+    max_num_seqs: int,
+    kv_cache_gib: float | None,
+    gpu_memory_utilization: float,
+    seed: int,
+    enforce_eager: bool | None,
+    block_size: int | None,
+) -> dict[str, Any]:
+    """What every way of running vLLM is given; call after `_prepare_environment`."""
+    arguments: dict[str, Any] = {
+        "model": model_path,
+        "skip_tokenizer_init": True,
+        "dtype": {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[dtype],
+        "max_model_len": max_context,
+        "max_num_seqs": max_num_seqs,
+        "gpu_memory_utilization": gpu_memory_utilization,
+        "seed": seed,
+        "enforce_eager": _on_cpu() if enforce_eager is None else enforce_eager,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if kv_cache_gib is not None:
+        arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * _GIB)
+    if block_size is not None or _on_cpu():
+        # vLLM takes 128 on CPU; turns and the prompts of a group share much, but in small pieces.
+        arguments["block_size"] = block_size or _CPU_BLOCK_SIZE
+    return arguments
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
 
 
 def _prepare_environment(log_file: str | None) -> None:
