@@ -362,7 +362,7 @@ def shipped(kind: Literal["recipe", "cluster"]) -> Path:
 def model_path(name: str) -> Path:
     """The folder that `model.path` means; `package:NAME` is one shipped with tether."""
     if name.startswith("package:"):
-        return Path(str(resources.files("rl") / "models_shipped" / name.removeprefix("package:")))
+        return Path(str(resources.files("rl") / "shipped" / name.removeprefix("package:")))
     return Path(name).expanduser()
 
 

@@ -209,6 +209,9 @@ class DemonstrationSource(BufferedSource):
                 initializer=_start_worker,
                 initargs=(maker,),
             )
+            # The processes get ready while the learner does.
+            for _ in range(num_workers):
+                self._executor.submit(_prepare_worker)
         super().__init__(Buffer(self._make, num_slots=(1 + PREFETCHED_STEPS) * groups_per_step, start=start))
 
     async def _make(self, index: int) -> ScoredGroup:
@@ -241,6 +244,11 @@ class DemonstrationMaker:
     def _tasks(self) -> Tasks:
         return build_tasks(self._source.tasks, self._seed)
 
+    def prepare(self) -> None:
+        """Make now what the first group would otherwise wait for."""
+        self._tasks.task(0)
+        self._renderer.encode("")
+
     def __call__(self, index: int) -> ScoredGroup:
         """The group of one demonstration."""
         assert self._source.demonstrations is not None
@@ -271,6 +279,11 @@ def _start_worker(maker: DemonstrationMaker) -> None:
     assert parent is not None
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     _worker_maker = maker
+
+
+def _prepare_worker() -> None:
+    assert _worker_maker is not None
+    _worker_maker.prepare()
 
 
 def _make_in_worker(index: int) -> ScoredGroup:

@@ -169,9 +169,9 @@ class Session:
         if parts.needs_pool(config):
             pool = RolloutPool(parts.pool_config(config, model_path, directory), parts.episode_settings(config))
             stack.push_async_callback(pool.close)
-        await asyncio.gather(learners.start(), *([pool.start()] if pool else []))
         source = parts.build_source(config, model_path, pool, int(state["position"]))
         stack.push_async_callback(source.close)
+        await asyncio.gather(learners.start(), *([pool.start()] if pool else []))
         session = cls(
             config=config,
             directory=directory,
