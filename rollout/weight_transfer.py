@@ -11,6 +11,7 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -78,7 +79,8 @@ class FileWeightTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo
         # empty parameters: the layerwise reload restores the layers, loads them and packs them again.
         initialize_layerwise_reload(self.model)
         try:
-            loaded = self.model.load_weights(iter(weights.items()))
+            load_weights: Any = self.model.load_weights
+            loaded = load_weights(iter(weights.items()))
         finally:
             finalize_layerwise_reload(self.model, self.model_config)
         if loaded is not None and expected - loaded:
@@ -116,7 +118,8 @@ def repack_kept_weights(model: torch.nn.Module) -> None:
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     for module in model.modules():
-        if "cpu_linear" in vars(module) and module.weight.numel() > 0:
+        weight = module._parameters.get("weight")
+        if "cpu_linear" in vars(module) and weight is not None and weight.numel() > 0:
             dispatch_cpu_unquantized_gemm(module, remove_weight=False)
 
 
