@@ -28,12 +28,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare."""
-    from rl.report.summary import SUMMARY_NAME, comparison, read_summary
-    from rl.tables import paired, print_paired, print_stages
-
     runs: list[Path] = arguments.runs
     if len(runs) < 2:
         raise BadInput("compare: expected two runs at least")
+    from rl.report.summary import SUMMARY_NAME, comparison, read_summary
+    from rl.tables import paired, print_paired, print_stages
+
     try:
         summaries = [read_summary(directory / SUMMARY_NAME) for directory in runs]
         folders = [directory / "evaluation" / "after" for directory in runs]

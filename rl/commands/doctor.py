@@ -13,8 +13,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from rl import config as configs
-from rl.commands.train import resolve
+from rl.commands.train import check, resolve
 from rl.console import make_console
 
 
@@ -28,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Examine and report; 1 if anything is wrong."""
     config = resolve(arguments.recipe, arguments.rest)
-    configs.check(config)
+    check(config)
     from rl.doctor import examine
     from rl.parts import make_model
     from rollout.display import token_lines

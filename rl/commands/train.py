@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or only check."""
     config = resolve(arguments.recipe, arguments.rest)
-    configs.check(config)
+    check(config)
     from rl.cluster import check_resources
 
     check_resources(config.ray, config.resources())
@@ -54,6 +54,20 @@ def run(arguments: argparse.Namespace) -> int:
     from rl.train import train
 
     return train(config)
+
+
+def check(config: Config) -> None:
+    """Check every part of a run; starts nothing.
+
+    Raises:
+        BadInput: with one line.
+    """
+    configs.check(config)
+    # Imports torch, so it comes after all that can be refused without.
+    from rl.parts import learner_config, rank_config
+
+    learner_config(config)
+    rank_config(config)
 
 
 def resolve(recipe: str, rest: list[str]) -> Config:

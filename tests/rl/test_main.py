@@ -1,0 +1,123 @@
+import subprocess
+import sys
+
+import pytest
+
+from rl.__main__ import COMMANDS, main
+from rl.config import find, load
+
+LIGHT = """
+import sys
+from rl.__main__ import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as exit:
+    code = exit.code
+heavy = {"torch", "ray", "vllm", "deepspeed", "transformers"} & sys.modules.keys()
+assert not heavy, heavy
+sys.exit(code)
+"""
+
+
+def light(*arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process that fails if anything heavy was imported."""
+    return subprocess.run(
+        [sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, cwd=cwd, timeout=60
+    )
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def test_help_imports_nothing_heavy():
+    found = light("--help")
+    assert found.returncode == 0, found.stderr
+    assert all(name in found.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    assert f"  tether {name} " in capsys.readouterr().out
+
+
+def test_version_is_that_of_the_distribution(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("tether ")
+
+
+def test_an_unknown_command_is_bad_input(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["trian"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "ppo_tiny", "learner.learning_rat=1"], "did you mean learner.learning_rate?"),
+        (["train", "ppo_tiny", "model.path=/nowhere"], "model.path: /nowhere: no such folder"),
+        (["train", "no_recipe"], "is not shipped"),
+        (["train", "ppo_tiny", "run.directory=/proc/nothing"], "run.directory: cannot write"),
+        (["train", "ppo_tiny", "resume=/nowhere"], "expected a run directory"),
+        (["show", "/nowhere"], "no such run or file"),
+        (["compare", "one"], "expected two runs"),
+        (["check-env", "envs.nowhere:Env"], "cannot import envs.nowhere"),
+        (["eval", "/nowhere"], "no such folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2_before_anything_heavy(words, expected, tmp_path):
+    found = light(*words, cwd=tmp_path)
+    assert found.returncode == 2, found.stderr
+    assert expected in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_a_corrupt_task_file_is_refused_with_its_line(tmp_path, model):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"task_id": "a", "prompt": "hi", "tools": []}\n{"task_id": \n')
+    found = light("train", "ppo_tiny", f"model.path={model}", f"source.tasks={tasks}", cwd=tmp_path)
+    assert found.returncode == 2
+    assert f"{tasks}:2: not JSON" in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_more_resources_than_there_are_is_bad_input(tmp_path, model, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "ppo_tiny", f"model.path={model}", "rollout_pool.num_gpus_per_worker=64"]) == 2
+    assert "the run asks for 64 GPU" in capsys.readouterr().err
+
+
+def test_settings_that_do_not_go_together_are_bad_input(tmp_path, model, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "ppo_tiny", f"model.path={model}", "learner_group.backend=nccl"]) == 2
+    assert "backend nccl needs num_gpus_per_rank" in capsys.readouterr().err
+
+
+def test_a_dry_run_starts_nothing(tmp_path, model, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "ppo_tiny", f"model.path={model}", "run.steps=7", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert '"steps": 7' in out
+    assert "nothing was started" in out
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_every_shipped_recipe_and_cluster_file_is_valid():
+    for recipe in find("ppo_tiny", "recipe").parent.glob("*.toml"):
+        for cluster in find("laptop", "cluster").parent.glob("*.toml"):
+            assert load(recipe.stem, cluster.stem).recipe == recipe.stem
+
+
+def test_check_env_is_content_with_the_tool_world(capsys):
+    assert main(["check-env", "envs.toolworld:ToolWorldEnv", "--num", "5"]) == 0
+    assert "no problem found in 5 tasks" in capsys.readouterr().out
