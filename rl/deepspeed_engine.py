@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -53,7 +53,7 @@ class DeepSpeedEngine:
     @property
     def module(self) -> RoleModel:
         """The model; at stage 3 its parameters are shards."""
-        return self._engine.module
+        return cast(RoleModel, self._engine.module)
 
     def forward(self, batch: Batch, *, value_only: bool = False) -> Outputs:
         """Outputs for a batch."""
@@ -69,7 +69,7 @@ class DeepSpeedEngine:
         Raises:
             FloatingPointError: the gradient is not finite; the weights may be lost.
         """
-        rate = set_learning_rate(self._optimizer, self._config, progress)
+        rate = set_learning_rate(cast(torch.optim.Optimizer, self._optimizer), self._config, progress)
         self._engine.step()
         norm = self._grad_norm if self._config.zero_stage == 0 else float(self._engine.get_global_grad_norm() or 0.0)
         self._refuse(norm)

@@ -6,6 +6,7 @@ Shapes: B rows, T tokens, D hidden size, V vocabulary, N trained tokens in row-m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -41,13 +42,19 @@ def token_logprobs(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """Keeps only the logits for the backward pass, not the three [N, V] tensors autograd would."""
+    """Keeps only the logits for the backward pass, not the three [N, V] tensors that autograd would.
+
+    Works on a few rows at a time: on a CPU they stay in the cache, on an accelerator large vocabularies fit.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        all_logprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-        logprobs = all_logprobs.gather(1, token_ids.unsqueeze(1)).squeeze(1)
-        entropy = -(all_logprobs.exp().mul_(all_logprobs)).sum(dim=-1)
+        logprobs = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+        entropy = torch.empty_like(logprobs)
+        for rows in _row_chunks(logits):
+            everything = torch.log_softmax(logits[rows], dim=-1, dtype=torch.float32)
+            logprobs[rows] = everything.gather(1, token_ids[rows].unsqueeze(1)).squeeze(1)
+            entropy[rows] = everything.exp().mul_(everything).sum(dim=1).neg_()
         ctx.save_for_backward(logits, token_ids, entropy)
         ctx.set_materialize_grads(False)
         return logprobs, entropy
@@ -57,15 +64,25 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx: Any, logprobs_gradient: torch.Tensor | None, entropy_gradient: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, None]:
         logits, token_ids, entropy = ctx.saved_tensors
-        all_logprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-        probabilities = all_logprobs.exp()
-        gradient = torch.zeros_like(probabilities)
-        if entropy_gradient is not None:
-            # dH/dz_j = -p_j (log p_j + H)
-            surprise = all_logprobs.add_(entropy.unsqueeze(1))
-            gradient.addcmul_(probabilities * surprise, entropy_gradient.unsqueeze(1), value=-1.0)
-        if logprobs_gradient is not None:
-            # d log p_y / dz_j = 1[j = y] - p_j
-            gradient.addcmul_(probabilities, logprobs_gradient.unsqueeze(1), value=-1.0)
-            gradient.scatter_add_(1, token_ids.unsqueeze(1), logprobs_gradient.unsqueeze(1))
-        return gradient.to(logits.dtype), None
+        gradient = torch.empty_like(logits)
+        for rows in _row_chunks(logits):
+            everything = torch.log_softmax(logits[rows], dim=-1, dtype=torch.float32)
+            probabilities = everything.exp()
+            part = torch.zeros_like(probabilities)
+            if entropy_gradient is not None:
+                # dH/dz_j = -p_j (log p_j + H)
+                everything.add_(entropy[rows].unsqueeze(1)).mul_(probabilities)
+                part.addcmul_(everything, entropy_gradient[rows].unsqueeze(1), value=-1.0)
+            if logprobs_gradient is not None:
+                # d log p_y / dz_j = 1[j = y] - p_j
+                own = logprobs_gradient[rows].unsqueeze(1)
+                part.addcmul_(probabilities, own, value=-1.0).scatter_add_(1, token_ids[rows].unsqueeze(1), own)
+            gradient[rows] = part
+        return gradient, None
+
+
+def _row_chunks(logits: torch.Tensor) -> Iterator[slice]:
+    """Slices of rows that hold about a megabyte on a CPU and half a gigabyte elsewhere, in fp32."""
+    elements = 2**18 if logits.device.type == "cpu" else 2**27
+    rows = max(1, elements // logits.shape[1])
+    return (slice(start, start + rows) for start in range(0, len(logits), rows))

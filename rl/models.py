@@ -68,7 +68,8 @@ class RoleModel(nn.Module):
         hidden = predictors(trunk(input_ids=token_ids, use_cache=False).last_hidden_state, positions)  # [N, D]
         outputs: dict[str, torch.Tensor] = {}
         if self.role.policy:
-            logits = self.model.get_output_embeddings()(hidden)  # [N, V]
+            head = cast(nn.Module, self.model.get_output_embeddings())
+            logits = head(hidden)  # [N, V]
             logprobs, entropy = token_logprobs(logits, token_ids.flatten()[positions])
             outputs |= {"logprobs": logprobs, "entropy": entropy}
         if self.role.values:

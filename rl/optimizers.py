@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -67,11 +67,8 @@ def build_optimizer(model: RoleModel, config: LearnerConfig) -> torch.optim.Opti
 
 def hidden_matrices(model: RoleModel) -> set[nn.Parameter]:
     """The 2D weights of linear layers inside the trunk; neither embeddings nor heads."""
-    return {
-        module.weight
-        for module in model.model.base_model.modules()
-        if isinstance(module, nn.Linear) and module.weight.requires_grad
-    }
+    linear = [module for module in model.model.base_model.modules() if isinstance(module, nn.Linear)]
+    return {cast(nn.Parameter, module.weight) for module in linear if module.weight.requires_grad}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: LearnerConfig, progress: float) -> float:

@@ -37,7 +37,7 @@ def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
     """Metrics and gradients of two updates, for a run named as "deepspeed:2:ppo:sgd:fp32"."""
     engine, stage, algorithm, optimizer, dtype = name.split(":")
     module = importlib.import_module(f"rl.{engine}_engine")
-    module.build_optimizer = plain_sgd if optimizer == "sgd" else build_optimizer
+    vars(module)["build_optimizer"] = plain_sgd if optimizer == "sgd" else build_optimizer
     config = LearnerConfig(
         engine=engine,  # type: ignore[arg-type]
         zero_stage=int(stage),

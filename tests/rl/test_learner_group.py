@@ -15,7 +15,6 @@ from rl.learner_group import LearnerGroup, RankConfig
 from rl.train_engine import LearnerConfig
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
 
 SFT_COMPONENT = Component(factory="rl.algorithms.sft:SFT")
 
@@ -37,6 +36,7 @@ def make_group(path: Path, *, resume: Path | None = None, num_ranks: int = 1, **
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(("engine", "zero_stage"), [("torch", 0), ("deepspeed", 2)])
 async def test_two_ranks_learn_export_save_and_resume_like_one_learner(
@@ -74,6 +74,7 @@ async def test_two_ranks_learn_export_save_and_resume_like_one_learner(
         await resumed.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 async def test_a_rank_that_fails_ends_the_group_and_says_why(tiny_model_path: Path, make_samples: Callable) -> None:
     group = make_group(tiny_model_path, num_ranks=2, learning_rate=1e30, max_grad_norm=1e30)
@@ -85,6 +86,7 @@ async def test_a_rank_that_fails_ends_the_group_and_says_why(tiny_model_path: Pa
         await group.update(make_samples(4), 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 async def test_a_missing_model_is_the_callers_error(tmp_path: Path) -> None:
     group = make_group(tmp_path / "nothing")

@@ -48,7 +48,7 @@ def trunk_gradient(path: Path, role: Role, samples: list[Sample], output: str, *
     torch.nn.init.ones_(model.value_head.weight)
     batch = pad(samples)
     model(batch.token_ids, batch.loss_mask, value_only)[output].sum().backward()
-    gradient = model.model.base_model.layers[0].mlp.up_proj.weight.grad
+    gradient = model.get_parameter("model.model.layers.0.mlp.up_proj.weight").grad
     assert gradient is not None
     return gradient.norm().item()
 

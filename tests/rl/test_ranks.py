@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 import pytest
 import torch
@@ -30,9 +31,9 @@ def run_ranks(num_ranks: int, model: Path, parts: list[list[Sample]], folder: Pa
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     start = [sys.executable, "-W", "ignore", str(PROGRAM)]
     rest = [str(num_ranks), port, str(model), str(folder / "samples"), str(out), *runs]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     processes = [
-        subprocess.Popen([*start, str(rank), *rest], env=environment, text=True, **pipes) for rank in range(num_ranks)
+        subprocess.Popen([*start, str(rank), *rest], env=environment, text=True, stdout=PIPE, stderr=STDOUT)
+        for rank in range(num_ranks)
     ]
     try:
         for process in processes:
