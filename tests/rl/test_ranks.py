@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import runpy
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from subprocess import PIPE, STDOUT
 import pytest
 import torch
 
+from rl import torch_engine
 from rl.sample import Sample
 
 PROGRAM = Path(__file__).with_name("gradient_program.py")
@@ -67,16 +69,19 @@ def add_reward_streams(samples: list[Sample]) -> list[Sample]:
     ]
 
 
-def test_two_torch_ranks_equal_one(tiny_model_path: Path, make_samples: Callable[..., list], tmp_path: Path) -> None:
+def test_two_torch_ranks_equal_one(
+    tiny_model_path: Path, make_samples: Callable[..., list], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Seven samples in small micro-batches: the ranks have different numbers of them. One sample: a rank has none.
     parts = [add_reward_streams(make_samples(num)) for num in (7, 1)]
     runs = ["torch:0:sft:sgd:fp32", "torch:0:ppo:sgd:fp32"]
-    one = run_ranks(1, tiny_model_path, parts, tmp_path, runs)
-    two = run_ranks(2, tiny_model_path, parts, tmp_path, runs)
-    for found, expected in zip(two, one, strict=True):
+    program = runpy.run_path(str(PROGRAM))
+    monkeypatch.setattr(torch_engine, "build_optimizer", program["plain_sgd"])
+    for samples, found in zip(parts, run_ranks(2, tiny_model_path, parts, tmp_path, runs), strict=True):
         for name in runs:
-            assert expected[name]["updates"][1]["gradients"]["model.norm.weight"].any()
-            assert_same(found[name], expected[name])
+            expected = program["run"](name, tiny_model_path, samples, tmp_path / "one")
+            assert expected["updates"][1]["gradients"]["model.norm.weight"].any()
+            assert_same(found[name], expected)
 
 
 @pytest.mark.slow
