@@ -1,0 +1,151 @@
+"""Recipes from the command line, a few steps each, with real Ray and real learners; vLLM where it says so."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import psutil
+import pytest
+from harness import ENVIRONMENT, SMALL_ENGINE, command, only_run, tether
+
+from rl.metrics import read_metrics
+
+SMALL_SFT = [
+    "model.init.factory=small_parts:small_model",
+    "source.groups_per_step=2",
+    "run.max_seconds=0",
+    "evaluation.after=false",
+]
+
+
+@pytest.mark.slow
+def test_sft_from_nothing_leaves_a_model_that_hugging_face_loads(tmp_path, run_ok):
+    found = run_ok("train", "sft_tiny", "laptop", "run.steps=3", "learner_group.engine=torch", *SMALL_SFT)
+    run = only_run(tmp_path)
+    steps = read_metrics(run)
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    assert all(np.isfinite(step["train/loss"]) for step in steps)
+    assert "step 3/3" in found.stdout
+    assert json.loads((run / "run.json").read_text())["run"]["steps"] == 3
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    checkpoint = run / "checkpoints" / "step-000003"
+    assert AutoModelForCausalLM.from_pretrained(checkpoint).config.model_type == "qwen2"
+    assert AutoTokenizer.from_pretrained(checkpoint).chat_template
+
+
+@pytest.mark.slow
+def test_ppo_evaluates_learns_and_sums_up(tmp_path, run_ok, start):
+    found = run_ok(
+        "train", "ppo_tiny", f"model.path={start}", "run.steps=2", "run.keep_trajectories_every=1", *SMALL_ENGINE
+    )
+    run = only_run(tmp_path)
+    summary = json.loads((run / "summary.json").read_text())
+    for stage in ("before", "after"):
+        assert summary[stage]["n"] == 3
+        assert summary[stage]["greedy"]["n"] == 3
+        assert summary[stage]["real_apis"]["n"] == 2
+    assert {"seconds", "peak_memory_gb", "seed", "command", "commit", "versions"} <= summary.keys()
+    assert summary["peak_memory_gb"] > 0.1
+    steps = read_metrics(run)
+    assert max(step["perf/weights_difference"] for step in steps) < 1e-3
+    assert all(step["rollout/staleness"] == 0 for step in steps)
+    assert "success" in found.stdout
+    from rollout.store import read_scores, read_trajectories
+
+    assert len(list(read_trajectories(run))) == 8
+    assert len(list(read_scores(run))) == 8
+    shown = run_ok("show", str(run))
+    assert "Held-out tasks" in shown.stdout
+    episodes = run_ok("show", str(run / "evaluation" / "after" / "heldout-greedy"), "--num", "1")
+    assert "missing_call" in episodes.stdout
+
+
+@pytest.mark.slow
+def test_staleness_is_bounded_by_the_recipe(tmp_path, run_ok, start):
+    run_ok(
+        "train",
+        "ppo_tiny",
+        f"model.path={start}",
+        "run.steps=5",
+        "source.max_staleness=1",
+        "evaluation.before=false",
+        "evaluation.after=false",
+        *SMALL_ENGINE,
+    )
+    staleness = [step["rollout/staleness_max"] for step in read_metrics(only_run(tmp_path))]
+    assert max(staleness) == 1
+
+
+@pytest.mark.slow
+def test_an_engine_that_keeps_old_weights_serves_nothing_and_the_run_says_so(tmp_path, start):
+    found = tether(
+        "train",
+        "ppo_tiny",
+        f"model.path={start}",
+        "run.steps=5",
+        "learner.learning_rate=0.01",
+        "algorithm.options.warmup_updates=0",
+        "rollout_pool.engine.options.deaf=true",
+        "evaluation.before=false",
+        "evaluation.after=false",
+        *SMALL_ENGINE,
+        cwd=tmp_path,
+    )
+    assert found.returncode == 1
+    assert "canary" in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_interruption_leaves_a_checkpoint_and_no_process_and_the_run_goes_on(tmp_path):
+    words = ["train", "sft_tiny", "learner_group.engine=torch", "run.steps=2000", *SMALL_SFT]
+    process = subprocess.Popen(
+        command(*words), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step    3/"):
+            break
+    children = psutil.Process(process.pid).children(recursive=True)
+    # A terminal sends it to the whole group.
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(timeout=120) == 130
+    assert "resume=" in rest
+    deadline = time.monotonic() + 20
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        assert time.monotonic() < deadline, [child for child in children if child.is_running()]
+        time.sleep(0.2)
+    run = only_run(tmp_path)
+    done = read_metrics(run)[-1]["step"]
+    assert (run / "checkpoints" / f"step-{done:06d}" / "model.safetensors").is_file()
+    found = tether(
+        "train",
+        "sft_tiny",
+        f"resume={run}",
+        "learner_group.engine=torch",
+        f"run.steps={done + 2}",
+        *SMALL_SFT,
+        cwd=tmp_path,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert [step["step"] for step in read_metrics(run)] == list(range(1, done + 3))
+    state = json.loads((run / "checkpoints" / f"step-{done + 2:06d}" / "state.json").read_text())
+    assert state["position"] == 2 * (done + 2)
+    assert state["version"] == done + 2
+
+
+@pytest.mark.slow
+def test_ppo_and_rollouts_on_vllm(tmp_path, run_ok, start):
+    words = [word for word in SMALL_ENGINE if not word.startswith("rollout_pool.engine")]
+    run_ok("train", "ppo_tiny", f"model.path={start}", "run.steps=2", "rollout_pool.kv_cache_gib=0.1", *words)
+    run = only_run(tmp_path)
+    steps = read_metrics(run)
+    assert max(step["perf/weights_difference"] for step in steps) < 1e-3
+    assert not [step for step in steps if step["rollout/failed"]]
+    found = run_ok("rollout", str(run), "rollout_pool.kv_cache_gib=0.1", "--num", "2", "--print", "--max-tokens", "8")
+    assert "2 episodes" in found.stdout
