@@ -1,0 +1,103 @@
+"""Measure throughput: `rollout` compares the whole path with the bare engine.
+
+The whole path is Ray, concurrent multi-turn episodes, parsing, the tool world, rewards and Parquet; the bare engine is
+vLLM's own LLM.generate with the same model, on the same prompts, for as many tokens, with the same number of requests
+at a time. They take turns in one run, so that whatever else the machine does falls on both.
+
+  tether bench rollout package:tiny
+  tether bench rollout my_model one_gpu --num 256 --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl import config as configs
+from rl.commands.train import cluster_and_overrides
+from rl.console import make_console
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.usage = "tether bench rollout MODEL [CLUSTER] [key=value ...] [options]"
+    parser.add_argument("name", choices=("rollout",))
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", help="where to run, and single settings of it")
+    parser.add_argument("--num", type=int, default=32, metavar="N", help="tasks of a round (default: 32)")
+    parser.add_argument("--group-size", type=int, default=8, metavar="N", help="episodes of a task (default: 8)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="timed rounds (default: 3)")
+    parser.add_argument("--max-tokens", type=int, default=96, metavar="N", help="of one turn (default: 96)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there, as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    cluster, overrides = cluster_and_overrides(arguments.rest)
+    overrides = [f"sampling.max_tokens={arguments.max_tokens}", *overrides]
+    config = configs.for_model(arguments.model, cluster, overrides)
+    from envs.toolworld import ToolWorldTasks
+    from rewards.actor import RewardPool
+    from rl.serving import with_pool
+    from rollout.bench import RolloutBench, bench_rollout
+    from rollout.pool import RolloutPool
+    from rollout.trajectory import Trajectory
+    from rollout.vllm_engine import BareEngine
+
+    console = make_console()
+    tasks = list(ToolWorldTasks(seed=0, num=arguments.num))
+    pool_settings = config.rollout_pool
+    console.print("starting two engines: one behind the pool, one bare")
+
+    async def work(pool: RolloutPool) -> RolloutBench:
+        rewards = RewardPool(
+            config.reward_pool.num_actors, config.reward, {"num_cpus": config.reward_pool.num_cpus_per_actor}
+        )
+        bare = await asyncio.to_thread(
+            BareEngine,
+            str(configs.model_path(config.model.path)),
+            num_threads=pool_settings.num_threads,
+            dtype=pool_settings.dtype,
+            max_context=pool_settings.max_context,
+            max_num_seqs=pool_settings.concurrency,
+            kv_cache_gib=pool_settings.kv_cache_gib or None,
+            gpu_memory_utilization=pool_settings.gpu_memory_utilization,
+            log_file=str(Path(folder) / "bare.log"),
+        )
+
+        async def score(trajectories: Sequence[Trajectory]) -> object:
+            return await rewards.score(trajectories)
+
+        try:
+            return await bench_rollout(
+                pool,
+                bare.generate,
+                tasks,
+                group_size=arguments.group_size,
+                num_rounds=arguments.rounds,
+                score=score,
+                directory=Path(folder),
+            )
+        finally:
+            rewards.close()
+
+    with tempfile.TemporaryDirectory(prefix="tether-") as folder:
+        result = with_pool(config, Path(folder), work)
+    for number, one in enumerate(result.rounds, start=1):
+        path, engine = one.num_tokens / one.path_seconds, one.num_tokens / one.engine_seconds
+        console.print(
+            f"round {number}: {one.num_episodes} episodes, {one.num_completions} completions, {one.num_tokens} tokens: "
+            f"whole path {path:,.0f} tokens/s, bare engine {engine:,.0f} tokens/s",
+            soft_wrap=True,
+        )
+    console.print(
+        f"whole path {result.path_tokens_per_second:,.0f} tokens/s, bare engine "
+        f"{result.engine_tokens_per_second:,.0f} tokens/s, ratio {result.ratio:.2f} at {result.concurrency} at a time"
+    )
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+    return 0
