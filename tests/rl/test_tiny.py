@@ -1,0 +1,73 @@
+import json
+
+import pytest
+import torch
+from transformers import Qwen2ForCausalLM
+
+from rl import tiny
+from rollout.renderer import load_renderer, prove_prefix_property
+
+TEXTS = [
+    "find_hotel_room(city: string)\nfind the hotel room in Paris with 12 nights",
+    '{"city": "Paris", "nights": 12}',
+] * 50
+
+
+def small_model(num_heads: int = 4, num_kv_heads: int = 1) -> Qwen2ForCausalLM:
+    return tiny.make_model(
+        vocab_size=300,
+        hidden_size=64,
+        num_layers=2,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        intermediate_size=96,
+        max_context=128,
+        pad_token_id=0,
+        eos_token_id=2,
+        seed=0,
+    )
+
+
+def test_a_value_is_the_same_tokens_in_request_and_call():
+    tokenizer = tiny.train_tokenizer(iter(TEXTS), 400)
+    (city,) = tokenizer.encode("Paris")
+    for text in ("in Paris with", '{"city": "Paris"}', "city: Paris.", "Paris"):
+        assert city in tokenizer.encode(text)
+
+
+def test_no_token_of_a_number_has_more_than_two_digits():
+    tokenizer = tiny.train_tokenizer(iter(["123456 2026 2026 2026"] * 100), 400)
+    assert max(len(tokenizer.decode([token])) for token in tokenizer.encode("2026")) == 2
+    assert all(len(tokenizer.decode([token])) <= 2 for token in tokenizer.encode("123456789"))
+
+
+@pytest.mark.parametrize("text", ['x = {"a": [1, 2.5], "b": "caf\u00e9"}\n', "getFilmInfo (now!)", "  \t\n"])
+def test_any_text_survives_the_tokenizer(text):
+    tokenizer = tiny.train_tokenizer(iter(TEXTS), 400)
+    assert tokenizer.decode(tokenizer.encode(text), clean_up_tokenization_spaces=False) == text
+
+
+@pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(4, 1), (4, 2)])
+def test_heads_of_the_first_layer_look_one_two_and_three_positions_back(num_heads, num_kv_heads):
+    model = small_model(num_heads, num_kv_heads)
+    model.set_attn_implementation("eager")
+    token_ids = torch.randint(7, 300, (1, 40), generator=torch.Generator().manual_seed(1))
+    weights = model.model(input_ids=token_ids, output_attentions=True).attentions[0][0]  # [H, T, T]
+    for head, distance in enumerate((1, 2, 3)):
+        assert (weights[head, 10:].argmax(-1) == torch.arange(10, 40) - distance).float().mean() > 0.9
+
+
+def test_copied_tokens_repeat_an_earlier_span():
+    token_ids, copied = tiny.copy_batch(torch.Generator().manual_seed(0), rows=8, length=64, vocab_size=100_000)
+    assert copied.any()
+    for row, position in copied.nonzero().tolist():
+        pair = token_ids[row, position - 1 : position + 1].tolist()
+        earlier = token_ids[row, : position - 1].tolist()
+        assert any(earlier[i : i + 2] == pair for i in range(len(earlier)))
+
+
+def test_the_built_model_loads_and_its_template_is_append_only(tmp_path):
+    tiny.build(tmp_path, num_layers=2, hidden_size=64, num_heads=2, intermediate_size=64, num_texts=50, priming_steps=2)
+    renderer = load_renderer(str(tmp_path))
+    prove_prefix_property(renderer)
+    assert renderer.max_context == json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"]
