@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     # Processes of a run share the cores; libraries read this when they are imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Environments and rewards of the user's own lie where the command is run.
+    sys.path.insert(0, os.getcwd())
     quiet()
     arguments = build_parser().parse_args(argv)
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check and report."""
-    # A user's module lies where the command is run.
-    sys.path.insert(0, "")
     env = Component(factory=arguments.env, options=_options(arguments.options))
     try:
         env.check("task")
