@@ -13,12 +13,14 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
 
 from envs.actions import ACTIONS
 from envs.schema import signature
@@ -70,8 +72,8 @@ def build(
         num_kv_heads=num_kv_heads,
         intermediate_size=intermediate_size,
         max_context=max_context,
-        pad_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
-        eos_token_id=tokenizer.convert_tokens_to_ids(END_OF_TURN),
+        pad_token_id=SPECIAL_TOKENS.index(END_OF_TEXT),
+        eos_token_id=SPECIAL_TOKENS.index(END_OF_TURN),
         seed=seed,
     )
     prime(model, steps=priming_steps, seed=seed)
@@ -184,15 +186,15 @@ def look_back(model: Qwen2ForCausalLM, margin: float) -> None:
         margin: logit at distance d minus the logit one position beside it.
     """
     config = model.config
-    head_size = config.hidden_size // config.num_attention_heads
-    attention = model.model.layers[0].self_attn
+    num_heads, num_groups = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
+    head_size = config.hidden_size // num_heads
+    attention = cast(Qwen2Attention, model.model.layers[0].self_attn)
     frequencies = model.model.rotary_emb.inv_freq.float()  # [head_size / 2]
     amplitude = math.sqrt(margin * math.sqrt(head_size) / (1 - torch.cos(frequencies)).sum().item())
-    heads_per_group = config.num_attention_heads // config.num_key_value_heads
-    query = attention.q_proj.bias.view(config.num_attention_heads, 2, head_size // 2)
-    key = attention.k_proj.bias.view(config.num_key_value_heads, 2, head_size // 2)
-    for head, distance in enumerate((1, 2, 3)[: config.num_attention_heads - 1]):
-        key[head // heads_per_group, 0] = amplitude
+    query = cast(Tensor, attention.q_proj.bias).view(num_heads, 2, head_size // 2)
+    key = cast(Tensor, attention.k_proj.bias).view(num_groups, 2, head_size // 2)
+    for head, distance in enumerate((1, 2, 3)[: num_heads - 1]):
+        key[head // (num_heads // num_groups), 0] = amplitude
         query[head, 0] = amplitude * torch.cos(distance * frequencies)
         query[head, 1] = -amplitude * torch.sin(distance * frequencies)
 
