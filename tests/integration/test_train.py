@@ -89,6 +89,8 @@ def test_an_engine_that_keeps_old_weights_serves_nothing_and_the_run_says_so(tmp
         "run.steps=5",
         "learner.learning_rate=0.01",
         "algorithm.options.warmup_updates=0",
+        # Moves the weights whatever the rewards are.
+        "algorithm.options.entropy_coefficient=-1.0",
         "rollout_pool.engine.options.deaf=true",
         "evaluation.before=false",
         "evaluation.after=false",
