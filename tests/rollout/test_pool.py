@@ -64,16 +64,18 @@ def config_of(folder: Path, *, num_workers: int = 1, max_attempts: int = 3, **en
 
 def in_pool(config: PoolConfig, settings: EpisodeSettings, scenario: Callable[[RolloutPool], Awaitable[None]]) -> None:
     """Start a pool, run the scenario with it, and stop it."""
+    asyncio.run(asyncio.wait_for(run_pool(config, settings, scenario), 300))
 
-    async def run() -> None:
-        pool = RolloutPool(config, settings)
-        try:
-            await pool.start()
-            await scenario(pool)
-        finally:
-            await pool.close()
 
-    asyncio.run(asyncio.wait_for(run(), 120))
+async def run_pool(
+    config: PoolConfig, settings: EpisodeSettings, scenario: Callable[[RolloutPool], Awaitable[None]]
+) -> None:
+    pool = RolloutPool(config, settings)
+    try:
+        await pool.start()
+        await scenario(pool)
+    finally:
+        await pool.close()
 
 
 def episodes_started(folder: Path) -> list[tuple[str, str]]:
@@ -281,3 +283,67 @@ def test_a_worker_serves_nothing_before_its_weights_are_accepted(folder, monkeyp
         assert await ending() is Ending.ENGINE_FAILED
 
     asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_vllm_worker_is_proven_and_replaced_when_its_engine_core_is_killed(local_ray, random_models, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("vllm")
+    import torch
+    from transformers import Qwen2ForCausalLM
+
+    def learner_of(path: Path) -> Callable[[Sequence[np.ndarray]], Awaitable[list[np.ndarray]]]:
+        model = Qwen2ForCausalLM.from_pretrained(path).float().eval()
+
+        async def verify(sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+            logprobs = []
+            for sequence in sequences:
+                ids = torch.tensor([sequence.tolist()])
+                with torch.no_grad():
+                    rows = model(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
+                logprobs.append(np.concatenate([[np.nan], rows.numpy()]))
+            return logprobs
+
+        return verify
+
+    config = PoolConfig(
+        model_path=str(random_models["tied_a"]),
+        engine=Component(
+            factory="rollout.vllm_engine:VllmEngine",
+            options={
+                "max_context": 256,
+                "max_num_seqs": 8,
+                "kv_cache_gib": 0.0625,
+                "log_file": str(tmp_path / "vllm.log"),
+            },
+        ),
+        renderer=Component(factory="pool_parts:FakeRenderer"),
+        concurrency=8,
+        canary_tolerance=1e-4,
+    )
+
+    def engine_cores() -> list[Any]:
+        return [p for p in psutil.Process().children(recursive=True) if "EngineCore" in p.name()]
+
+    async def scenario(pool: RolloutPool) -> None:
+        report = await pool.load(1, str(random_models["tied_b"]), learner_of(random_models["tied_b"]))
+        assert report.max_difference < 1e-4 and report.replaced == 0
+        group = await pool.run(task_of(0), group_id="before", group_size=4)
+        assert {(t.oldest_version, t.ending.is_failure) for t in group} == {(1, False)}
+        wrong = await pool.load(2, str(random_models["tied_a"]), learner_of(random_models["tied_b"]))
+        assert wrong.replaced == 1 and pool.num_workers == 0
+        right = await pool.load(3, str(random_models["tied_a"]), learner_of(random_models["tied_a"]))
+        assert right.replaced == 0
+        while not pool.num_workers:
+            await asyncio.sleep(0.5)
+        (core,) = engine_cores()
+        core.kill()
+        group = await pool.run(task_of(1), group_id="after", group_size=4)
+        assert {(t.oldest_version, t.ending.is_failure) for t in group} == {(3, False)}
+        assert pool.num_lost_workers == 2
+        pool.kill()
+        await asyncio.sleep(3)
+        assert not engine_cores()
+
+    settings = EpisodeSettings(env=settings_of(tmp_path).env, sampling=Sampling(max_tokens=16), max_turns=2)
+    asyncio.run(asyncio.wait_for(run_pool(config, settings, scenario), 900))
