@@ -13,6 +13,14 @@ OWN = ("envs", "rollout", "rewards", "rl")
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
+class _Brief(logging.Formatter):
+    """Leaves the middle of tracebacks to the files: what happened and why stand in the first and the last line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).strip().splitlines()
+        return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1].strip()}"
+
+
 def quiet() -> None:
     """Keep third parties from talking to the terminal. To be called before they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -29,7 +37,7 @@ def quiet() -> None:
         handler = logging.StreamHandler()
         handler.setLevel(logging.WARNING)
         handler.addFilter(lambda record: record.name.split(".")[0] in OWN)
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        handler.setFormatter(_Brief("%(levelname)s %(message)s"))
         root.addHandler(handler)
 
 

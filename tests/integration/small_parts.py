@@ -21,10 +21,10 @@ def small_model(directory: Path, *, seed: int) -> None:
     build(
         directory,
         seed=seed,
-        hidden_size=32,
+        hidden_size=64,
         num_layers=1,
         num_heads=2,
-        intermediate_size=48,
+        intermediate_size=96,
         vocab_size=600,
         num_texts=30,
         priming_steps=1,

@@ -47,8 +47,9 @@ def head(tmp_path):
     address = f"http://127.0.0.1:{dashboard}"
     try:
         deadline = time.monotonic() + 180
-        listing = [RAY, "job", "list", "--address", address]
-        while subprocess.run(listing, env=environment, capture_output=True, timeout=120).returncode:
+        # The agent that starts jobs comes up some time after the head.
+        nothing = [RAY, "job", "submit", "--address", address, "--", "true"]
+        while subprocess.run(nothing, env=environment, capture_output=True, timeout=120).returncode:
             assert time.monotonic() < deadline and process.poll() is None, (tmp_path / "head.log").read_text()
             time.sleep(1)
         yield address, environment
