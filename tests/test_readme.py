@@ -140,7 +140,7 @@ def test_the_conversation_is_learned_from(folder, renderer):
 
 
 async def test_a_run_is_read_without_tether(folder, renderer):
-    from rl.train import score_row
+    from rl.records import score_row
 
     tasks = Component(factory="my_env:Tasks").build(seed=0)
     trajectory = await play(renderer, tasks.task(0), call("no_such_tool"), call("finish", answer="A3"))
