@@ -81,7 +81,8 @@ def local_resources(config: Ray) -> dict[str, float]:
     """What a Ray started on this machine would have."""
     from ray._private.accelerators import get_accelerator_manager_for_resource
 
-    gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
+    manager = get_accelerator_manager_for_resource("GPU")
+    gpus = manager.get_current_node_num_accelerators() if manager else 0
     return {"CPU": float(config.num_cpus or os.cpu_count() or 1), "GPU": float(gpus)}
 
 

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from torch.utils.tensorboard import SummaryWriter
 
 from rewards.types import HALLUCINATIONS
 from rl.console import duration, make_progress
@@ -58,7 +56,7 @@ class Recorder:
         self._console = console
         self._num_steps = num_steps
         self._file = (directory / METRICS_NAME).open("a")
-        self._events = EventFileWriter(str(directory / "tensorboard"))
+        self._events = SummaryWriter(str(directory / "tensorboard"))
         self._progress: Progress = make_progress(console)
         self._task: TaskID = self._progress.add_task("training", total=num_steps, completed=start, rate="")
         self._progress.start()
@@ -70,8 +68,8 @@ class Recorder:
         line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        summary = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._events.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=summary)))
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
         self._console.print(step_line(step, self._num_steps, values), soft_wrap=True)
         rate = values.get("timing_s/step")
         self._progress.update(self._task, completed=step, rate=f"{rate:.1f} s/step" if rate else "")

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from rl import config as configs
-from rl.config import Config, BadInput, check, load
+from rl.config import BadInput, Config, check, load
 
 RECIPE = """
 [run]
@@ -48,7 +48,7 @@ def error_of(*args, **kwargs) -> str:
 
 
 def test_recipe_cluster_and_overrides_merge_into_one_run(files):
-    config = load(*files, ["learner.learning_rate=1e-5", "run.seed=3", "evaluation.tasks=['real']"])
+    config = load(files[0], files[1], ["learner.learning_rate=1e-5", "run.seed=3", "evaluation.tasks=['real']"])
     assert config.learner_group.num_ranks == 2
     assert config.run.steps == 5
     assert config.learner.learning_rate == 1e-5
@@ -58,16 +58,16 @@ def test_recipe_cluster_and_overrides_merge_into_one_run(files):
 
 
 def test_a_value_that_is_not_toml_is_a_string(files):
-    assert load(*files, ["resume=runs/ppo-1"]).resume == "runs/ppo-1"
+    assert load(files[0], files[1], ["resume=runs/ppo-1"]).resume == "runs/ppo-1"
 
 
 def test_an_override_reaches_into_options_and_keeps_the_others(files):
-    options = load(*files, ["algorithm.options.clip_high=0.28"]).algorithm.options
+    options = load(files[0], files[1], ["algorithm.options.clip_high=0.28"]).algorithm.options
     assert options == {"clip_low": 0.2, "clip_high": 0.28}
 
 
 def test_a_new_factory_drops_the_options_of_the_old_one(files):
-    assert load(*files, ["algorithm.factory=rl.algorithms.sft:SFT"]).algorithm.options == {}
+    assert load(files[0], files[1], ["algorithm.factory=rl.algorithms.sft:SFT"]).algorithm.options == {}
 
 
 def test_a_misspelt_override_names_the_nearest_key(files):
@@ -125,7 +125,7 @@ def test_a_missing_file_is_named(files):
 
 
 def test_the_resolved_run_reads_back_as_it_was(files, tmp_path):
-    config = load(*files, ["algorithm.options.clip_high=0.3"])
+    config = load(files[0], files[1], ["algorithm.options.clip_high=0.3"])
     configs.write_resolved(config, tmp_path)
     assert configs.read_resolved(tmp_path) == config
 
@@ -138,34 +138,34 @@ def test_every_known_key_is_reachable():
 
 def test_a_missing_model_folder_is_refused(files):
     with pytest.raises(BadInput, match=r"model\.path: /nowhere: no such folder"):
-        check(load(*files, ["model.path=/nowhere"]))
+        check(load(files[0], files[1], ["model.path=/nowhere"]))
 
 
 def test_a_folder_without_a_model_is_refused(files, tmp_path):
     with pytest.raises(BadInput, match=r"config\.json is missing"):
-        check(load(*files, [f"model.path={tmp_path}"]))
+        check(load(files[0], files[1], [f"model.path={tmp_path}"]))
 
 
 def test_an_unwritable_run_directory_is_refused(files, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(BadInput, match=r"run\.directory: cannot write"):
-        check(load(*files, [f"run.directory={blocked}/runs"]))
+        check(load(files[0], files[1], [f"run.directory={blocked}/runs"]))
 
 
 def test_a_relative_run_directory_is_refused_in_a_submitted_job(files, monkeypatch):
     monkeypatch.setitem(os.environ, "RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(BadInput, match="is relative"):
-        check(load(*files, ["run.directory=runs"]))
+        check(load(files[0], files[1], ["run.directory=runs"]))
 
 
 def test_a_factory_that_does_not_take_its_options_is_refused(files):
     with pytest.raises(BadInput, match=r"source\.env: .*bogus"):
-        check(load(*files, ["source.env.options.bogus=1"]))
+        check(load(files[0], files[1], ["source.env.options.bogus=1"]))
 
 
 def test_offline_runs_without_evaluation_ask_for_no_engine(files):
-    online = load(*files)
-    offline = load(*files, ["source.demonstrations.factory=envs.toolworld:Demonstrator"])
+    online = load(files[0], files[1])
+    offline = load(files[0], files[1], ["source.demonstrations.factory=envs.toolworld:Demonstrator"])
     assert online.resources()["CPU"] == 3
     assert offline.resources()["CPU"] == 2
