@@ -7,10 +7,11 @@
        |
     take(n): the n oldest, in order; waits for them
        |
-    release(n): the weights learned from them are live; n more are started
+    release(n): the weights learned from them are live; the next take starts n more
 
 A slot stays taken while its group is learned from, so with max_staleness = 0 nothing is sampled until the new
-weights are live, and no group can be older than max_staleness updates when it is learned from. Groups come in
+weights are live, and no group can be older than max_staleness updates when it is learned from. Only `take` starts
+groups, so after the last step nothing is made in vain. Groups come in
 the order of their index, whoever finishes first: a source that gives away the short episodes first is biased.
 """
 
@@ -62,13 +63,12 @@ class Buffer(Generic[T]):
         return groups
 
     def release(self, num: int) -> None:
-        """Free the slots of `num` groups that were taken, and start as many others."""
+        """Free the slots of `num` groups that were taken."""
         if num > self._taken:
             raise ValueError(f"{num} slots released, {self._taken} taken")
         self._taken -= num
         self._free += num
         self.position += num
-        self._fill()
 
     async def close(self) -> None:
         """Abandon what is being made."""

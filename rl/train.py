@@ -140,6 +140,8 @@ class Session:
     clock: Clock
     stages: dict[str, Any]
     """Evaluations that were made, in the form of summary.json."""
+    learning_seconds: float = 0.0
+    """Wall clock of the whole loop, rollouts included: what an equal-time control is given as run.max_seconds."""
 
     @classmethod
     async def open(cls, config: Config, directory: Path, console: Console, stack: AsyncExitStack) -> Session:
@@ -244,6 +246,10 @@ class Session:
                 await self.save()
         finally:
             recorder.close()
+        self.learning_seconds = self.clock.elapsed()
+        self.console.print(f"{self.step} steps in {duration(self.learning_seconds)}")
+        # What it still makes would compete with the evaluation.
+        await self.source.close()
 
     def report(self, *, seconds: float, peak_memory_gb: float) -> None:
         """Write summary.json and print it as tables."""
@@ -257,6 +263,7 @@ class Session:
             seconds=round(seconds, 1),
             peak_memory_gb=round(peak_memory_gb, 2),
             seed=self.config.run.seed,
+            more={"learning_seconds": round(self.learning_seconds, 1)},
             comparisons={"before_vs_after": {name: comparison(found) for name, found in comparisons.items()}},
         )
         print_stages(self.console, self.stages)

@@ -48,8 +48,18 @@ async def test_without_staleness_nothing_starts_before_the_release():
     await settle()
     assert make.started == [0, 1]
     buffer.release(2)
+    assert await buffer.take(2) == [2, 3]
+    await buffer.close()
+
+
+async def test_after_the_last_release_nothing_is_made_in_vain():
+    make = Maker()
+    make.open(*range(10))
+    buffer = Buffer(make, num_slots=2)
+    await buffer.take(2)
+    buffer.release(2)
     await settle()
-    assert make.started == [0, 1, 2, 3]
+    assert make.started == [0, 1]
     await buffer.close()
 
 

@@ -100,7 +100,7 @@ async def test_nothing_is_sampled_before_the_new_weights_are_live():
     await asyncio.sleep(0)
     assert len(pool.asked) == 2
     await source.learned(2)
-    await asyncio.sleep(0)
+    await source.next(2)
     assert len(pool.asked) == 4
     await source.close()
 
