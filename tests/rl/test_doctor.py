@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from rl.config import Config, for_model
+from rl.doctor import Finding, count_parameters, examine, learner_gib, stop_token
+from rl.tiny import build
+from rollout.renderer import load_renderer
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(
+        tmp_path_factory.mktemp("model"),
+        hidden_size=64,
+        num_layers=1,
+        num_heads=2,
+        intermediate_size=96,
+        vocab_size=600,
+        num_texts=30,
+        priming_steps=1,
+    )
+
+
+def config(model: Path, *overrides: str) -> Config:
+    return for_model(str(model), "laptop", [f"run.directory={model.parent}", *overrides])
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+def test_a_sound_run_has_no_bad_finding_and_an_example(model):
+    findings, example, _ = examine(config(model, "sampling.max_tokens=400"), model)
+    assert [finding for finding in findings if not finding.ok] == []
+    assert {"versions", "devices", "memory", "chat template", "stop token", "parser", "lengths"} <= set(
+        by_name(findings)
+    )
+    assert example is not None
+    assert len(example.turns) > 1
+
+
+def test_turns_longer_than_the_token_limit_are_found(model):
+    findings, _, _ = examine(config(model, "sampling.max_tokens=5"), model)
+    assert not by_name(findings)["lengths"].ok
+
+
+def test_a_model_that_ends_its_turns_otherwise_is_found(model, tmp_path):
+    (tmp_path / "config.json").write_text('{"eos_token_id": 599}')
+    (finding,) = stop_token(load_renderer(model), tmp_path)
+    assert not finding.ok
+
+
+def test_parameters_are_counted_from_the_files(model):
+    from safetensors.torch import load_file
+
+    weights = load_file(model / "model.safetensors")
+    assert count_parameters(model) == sum(weight.numel() for weight in weights.values())
+
+
+def test_zero_stages_shard_what_they_say(model):
+    def gib(stage: int) -> float:
+        return learner_gib(
+            config(model, "learner_group.num_ranks=4", f"learner_group.zero_stage={stage}"), 1_000_000_000
+        )
+
+    base = gib(0)
+    per_gib = 1_000_000_000 / (1 << 30)
+    assert base - gib(1) == pytest.approx(8 * 0.75 * per_gib)
+    assert gib(1) - gib(2) == pytest.approx(4 * 0.75 * per_gib)
+    assert gib(2) - gib(3) == pytest.approx(4 * 0.75 * per_gib)
