@@ -28,6 +28,8 @@ def quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     if not Path("/dev/nvidiactl").exists():
         # DeepSpeed, which other libraries import, otherwise looks for accelerators and says so.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
