@@ -158,22 +158,22 @@ def examples(renderer: ChatTemplateRenderer) -> list[Trajectory]:
 
 def lengths(trajectories: list[Trajectory], renderer: ChatTemplateRenderer, config: Config) -> Iterator[Finding]:
     """Whether episodes fit into the context, and turns into the token limit."""
-    context = min(renderer.max_context, config.rollout_pool.max_context)
     tokens = [len(trajectory.token_ids) for trajectory in trajectories]
     turns = [turn.end - turn.start for trajectory in trajectories for turn in trajectory.turns]
     cut = sum(trajectory.ending is Ending.MAX_TOKENS for trajectory in trajectories)
-    fits = max(tokens) <= context and not cut and max(turns) <= config.sampling.max_tokens
+    longest = max(turns, default=0)
+    fits = not cut and longest <= config.sampling.max_tokens
     yield Finding(
         name="lengths",
-        detail=f"episodes of {min(tokens)} to {max(tokens)} tokens in a context of {context}; turns of at most "
-        f"{max(turns)} tokens, sampling.max_tokens is {config.sampling.max_tokens}",
+        detail=f"episodes of {min(tokens)} to {max(tokens)} tokens in a context of {renderer.max_context}, {cut} cut; "
+        f"turns of at most {longest} tokens, sampling.max_tokens is {config.sampling.max_tokens}",
         ok=fits,
     )
 
 
 def examine(config: Config, model_path: Path) -> tuple[list[Finding], Trajectory | None, ChatTemplateRenderer]:
     """All findings, an example if the parser reads one, and the renderer to show it with."""
-    renderer = load_renderer(model_path)
+    renderer = load_renderer(model_path, max_context=config.rollout_pool.max_context)
     found = [*versions(), *devices(config), *memory(config, model_path), *template(renderer)]
     found += stop_token(renderer, model_path)
     try:
@@ -183,4 +183,4 @@ def examine(config: Config, model_path: Path) -> tuple[list[Finding], Trajectory
         return found, None, renderer
     found.append(Finding(name="parser", detail=f"{NUM_EXAMPLES} demonstrations read back as they were written"))
     found += lengths(trajectories, renderer, config)
-    return found, next((one for one in trajectories if len(one.turns) > 1), trajectories[0]), renderer
+    return found, max(trajectories, key=lambda one: min(len(one.turns), 2)), renderer

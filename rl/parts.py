@@ -23,7 +23,7 @@ from rl.train_engine import LearnerConfig
 from rollout.demonstrations import read_demonstrations
 from rollout.engine import Sampling
 from rollout.pool import CANARY_TOLERANCE, PoolConfig, RolloutPool
-from rollout.renderer import load_renderer
+from rollout.renderer import context_length, load_renderer
 from rollout.worker import EpisodeSettings
 
 
@@ -95,11 +95,15 @@ def needs_pool(config: Config) -> bool:
 
 
 def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig:
-    """What the rollout pool starts: engines with the pool's settings, logging into the run directory."""
+    """What the rollout pool starts: engines with the pool's settings, logging into the run directory.
+
+    Engine and renderer have one limit of context, so that an episode ends before the engine would refuse it.
+    """
     pool = config.rollout_pool
+    max_context = min(context_length(model_path) or pool.max_context, pool.max_context)
     settings = {
         "dtype": pool.dtype,
-        "max_context": pool.max_context,
+        "max_context": max_context,
         "max_num_seqs": pool.concurrency,
         "kv_cache_gib": pool.kv_cache_gib or None,
         "gpu_memory_utilization": pool.gpu_memory_utilization,
@@ -110,7 +114,7 @@ def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig
     return PoolConfig(
         model_path=str(model_path.absolute()),
         engine=Component(factory=pool.engine.factory, options=settings | pool.engine.options),
-        renderer=Component(factory="rollout.renderer:load_renderer"),
+        renderer=Component(factory="rollout.renderer:load_renderer", options={"max_context": max_context}),
         num_workers=pool.num_workers,
         concurrency=pool.concurrency,
         num_cpus=pool.num_cpus_per_worker,
@@ -145,7 +149,11 @@ def build_source(config: Config, model_path: Path, pool: RolloutPool | None, pos
         return ConversationSource(trajectories, seed=seed, start=position)
     if source.demonstrations is not None:
         maker = DemonstrationMaker(
-            source=source, model_path=str(model_path), max_turns=config.sampling.max_turns, seed=seed
+            source=source,
+            model_path=str(model_path),
+            max_context=config.rollout_pool.max_context,
+            max_turns=config.sampling.max_turns,
+            seed=seed,
         )
         return DemonstrationSource(
             maker, groups_per_step=source.groups_per_step, num_workers=source.num_workers, start=position

@@ -315,23 +315,34 @@ def load_renderer(
 ) -> ChatTemplateRenderer:
     """The renderer of a model folder.
 
+    Args:
+        model_path: the folder.
+        parser: reads the calls that the template writes; None: Hermes.
+        max_context: at most so many tokens of prompt and answers; a model that takes fewer keeps its own limit.
+        template_options: further variables of the template, such as `enable_thinking`.
+
     Raises:
         ValueError: the folder has no usable tokenizer, chat template or context length.
     """
     from transformers import AutoTokenizer
 
-    path = Path(model_path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model_path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{model_path}: cannot load a tokenizer: {error}") from error
-    if max_context is None:
-        config_path = path / "config.json"
-        config = json.loads(config_path.read_text()) if config_path.is_file() else {}
-        max_context = config.get("max_position_embeddings") or tokenizer.model_max_length
-        if max_context is None or max_context > 10**9:
+    limits = [limit for limit in (context_length(model_path), max_context) if limit]
+    if not limits:
+        # Transformers writes a huge number where the length is not known.
+        if tokenizer.model_max_length is None or tokenizer.model_max_length > 10**9:
             raise ValueError(f"{model_path}: neither config.json nor the tokenizer says the context length")
-    return ChatTemplateRenderer(tokenizer, parser, max_context, template_options)
+        limits = [tokenizer.model_max_length]
+    return ChatTemplateRenderer(tokenizer, parser, min(limits), template_options)
+
+
+def context_length(model_path: str | Path) -> int | None:
+    """Tokens the model takes, if its config.json says so."""
+    path = Path(model_path) / "config.json"
+    return json.loads(path.read_text()).get("max_position_embeddings") if path.is_file() else None
 
 
 def prove_prefix_property(renderer: Renderer) -> None:

@@ -31,7 +31,8 @@ class Ending(StrEnum):
     """The environment said done."""
     MAX_TURNS = "max_turns"
     MAX_TOKENS = "max_tokens"
-    """The context was full, or a completion was cut by its token limit."""
+    """The context was full, or a completion was cut by its token limit. Without any turn if not even the prompt left
+    room: rewards leave that unscored, as there is no token to learn from; evaluations count the task as not solved."""
     ENV_FAILED = "env_failed"
     """A bug or failure of the environment; never the policy's error, never trained on."""
     ENGINE_FAILED = "engine_failed"

@@ -45,6 +45,12 @@ def test_turns_longer_than_the_token_limit_are_found(model):
     assert not by_name(findings)["lengths"].ok
 
 
+def test_a_context_that_holds_no_episode_is_found(model):
+    findings, example, _ = examine(config(model, "rollout_pool.max_context=130"), model)
+    assert not by_name(findings)["lengths"].ok
+    assert example is not None
+
+
 def test_a_model_that_ends_its_turns_otherwise_is_found(model, tmp_path):
     (tmp_path / "config.json").write_text('{"eos_token_id": 599}')
     (finding,) = stop_token(load_renderer(model), tmp_path)

@@ -211,3 +211,11 @@ async def test_evaluate_runs_and_measures():
     evaluation, trajectories = await evaluate(run_tasks, tasks)
     assert evaluation.to_json()["success"] == 1.0
     assert [trajectory.task.task_id for trajectory in trajectories] == ["a", "b"]
+
+
+def test_a_prompt_that_did_not_fit_is_a_task_not_solved_and_no_failure():
+    task = solvable()
+    (result,) = measure([play(task, ending=Ending.MAX_TOKENS)], [task]).results
+    assert not result.failed
+    assert result.flags["success"] is False
+    assert result.flags["hallucination_rate"] is False

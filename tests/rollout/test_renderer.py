@@ -196,6 +196,8 @@ def test_a_renderer_is_loaded_from_a_model_folder(tokenizer, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "max_position_embeddings": 77}')
     loaded = load_renderer(tmp_path)
     assert loaded.max_context == 77
+    assert load_renderer(tmp_path, max_context=50).max_context == 50
+    assert load_renderer(tmp_path, max_context=100).max_context == 77
     prove_prefix_property(loaded)
 
 
