@@ -26,6 +26,8 @@ from envs.actions import ACTIONS
 from envs.schema import signature
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
 from envs.types import Task, ToolCall
+from rl.checkpoint import WEIGHTS
+from rl.weights import follow_umask
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ def build(
     prime(model, steps=priming_steps, seed=seed)
     path = Path(directory)
     model.save_pretrained(path)
+    follow_umask(path / WEIGHTS)
     tokenizer.save_pretrained(path)
     return path
 

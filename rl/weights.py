@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,7 +56,17 @@ def write_weights(
     partial = path.with_name(f".{path.name}.partial")
     # Hugging Face refuses files without this metadata.
     save_file(tensors, partial, metadata={"format": "pt"})
+    follow_umask(partial)
     os.replace(partial, path)
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file the rights that any new file gets: safetensors makes its own readable by nobody else."""
+    # The mask itself can only be read by changing it, for all threads.
+    new = path.with_name(f".{path.name}.new")
+    new.touch()
+    shutil.copymode(new, path)
+    new.unlink()
 
 
 def read_weights(module: RoleModel, path: Path) -> None:

@@ -70,4 +70,5 @@ def test_the_built_model_loads_and_its_template_is_append_only(tmp_path):
     tiny.build(tmp_path, num_layers=2, hidden_size=64, num_heads=2, intermediate_size=64, num_texts=50, priming_steps=2)
     renderer = load_renderer(str(tmp_path))
     prove_prefix_property(renderer)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode
     assert renderer.max_context == json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"]

@@ -33,6 +33,13 @@ def test_weights_are_stored_in_the_dtype_asked_for(tiny_model_path: Path, tmp_pa
     assert {weight.dtype for weight in load_file(tmp_path / "w.safetensors").values()} == {torch.bfloat16}
 
 
+def test_the_file_has_the_rights_of_any_new_file(tiny_model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    model = load_model(tiny_model_path, Role(name="policy"), dtype=torch.float32)
+    write_weights(policy_weights(model.named_parameters()), tmp_path / "w.safetensors")
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_other_ranks_read_but_do_not_write(tmp_path: Path) -> None:
     seen = []
 
