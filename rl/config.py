@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import os
 import tempfile
 import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from envs.component import Component
+from envs.types import Task
 from rl import checkpoint
 from rl.errors import BadInput
 
@@ -28,10 +29,14 @@ RESOLVED_NAME = "run.json"
 """The resolved run, written into its directory."""
 
 
+MIN_CONTEXT = 128
+"""Fewer tokens hold not even the prompt with which the weights of engines are proven."""
+
+
 class Section(BaseModel):
     """A table of the configuration; knows all its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Run(Section):
@@ -119,7 +124,7 @@ class Learner(Section):
     adamw_learning_rate: float = Field(default=0.0, ge=0)
     """With Muon: of what AdamW trains beside it; 0: the same as learning_rate."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    betas: list[float] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
     momentum: float = Field(default=0.95, ge=0, lt=1)
     """Of Muon."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -137,7 +142,7 @@ class Evaluation(Section):
 
     before: bool = False
     after: bool = False
-    tasks: list[str] = ["heldout"]
+    tasks: list[str] = Field(default=["heldout"], min_length=1)
     """Names known to `tether eval` (heldout, real) or task files; the second and later ones are set apart."""
     num: int = Field(default=600, ge=1)
     """Tasks of the first set."""
@@ -145,7 +150,7 @@ class Evaluation(Section):
     """Tasks of each further set."""
     seed: int = Field(default=20_000, ge=0)
     """Of the evaluation's tasks and sampling; the same whatever the run's seed, so that runs can be paired."""
-    temperatures: list[float] = [1.0, 0.0]
+    temperatures: list[Annotated[float, Field(ge=0)]] = Field(default=[1.0, 0.0], min_length=1)
 
 
 class LearnerGroup(Section):
@@ -175,7 +180,7 @@ class RolloutPool(Section):
     kv_cache_gib: float = Field(default=0.0, ge=0)
     """Of one worker; 0: what gpu_memory_utilization leaves."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
-    max_context: int = Field(default=1024, ge=16)
+    max_context: int = Field(default=1024, ge=MIN_CONTEXT)
     """Tokens of prompt and episode together, of rollouts and demonstrations; a model that takes fewer keeps its own
     limit. Recorded conversations are bounded by the model alone."""
     num_cpus_per_worker: float = Field(default=1, ge=0)
@@ -368,7 +373,9 @@ def model_path(name: str) -> Path:
 
 
 def check(config: Config) -> None:
-    """Check every part on the driver, the cheap ones first; starts nothing and touches no accelerator.
+    """Check every part on the driver but the algorithm, the cheap ones first; starts nothing, imports no torch.
+
+    Tasks, reward and demonstrator are built here: what their options are worth shows only there.
 
     Raises:
         BadInput: with one line.
@@ -377,24 +384,25 @@ def check(config: Config) -> None:
         read_resolved(Path(config.resume))
     else:
         check_directory(Path(config.run.directory))
+    _check_lengths(config)
     check_model(config.model)
-    source = config.source
-    _check_part("source.env", source.env, "task")
-    if isinstance(source.tasks, Component):
-        _check_part("source.tasks", source.tasks, seed=config.run.seed)
-    elif source.tasks:
-        _check_task_file(source.tasks)
-    if source.demonstrations is not None:
-        _check_part("source.demonstrations", source.demonstrations, "task", seed=config.run.seed)
-    if source.conversations and not Path(source.conversations).is_file():
-        raise BadInput(f"source.conversations: {source.conversations}: no such file")
-    if not source.offline:
+    _check_source(config)
+    if not config.source.offline:
         _check_part("reward", config.reward)
-    for name in config.evaluation.tasks:
-        if "/" in name or "." in name:
-            _check_task_file(name)
-    # Last, because algorithms import torch.
+        with _building("reward", config.reward):
+            config.reward.build()
+    _check_evaluation(config.evaluation)
+
+
+def check_algorithm(config: Config) -> None:
+    """Check the algorithm and its options; apart, because algorithms import torch.
+
+    Raises:
+        BadInput: with one line.
+    """
     _check_part("algorithm", config.algorithm)
+    with _building("algorithm", config.algorithm):
+        config.algorithm.build()
 
 
 def check_model(model: Model) -> None:
@@ -412,10 +420,18 @@ def check_model(model: Model) -> None:
     for names in (("config.json",), ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         if not any((path / name).is_file() for name in names):
             raise BadInput(f"model.path: {path} is no model folder: {names[0]} is missing")
+    try:
+        readable = isinstance(json.loads((path / "config.json").read_text()), dict)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadInput(f"model.path: {path / 'config.json'}: not JSON that can be read: {error}") from error
+    if not readable:
+        raise BadInput(f"model.path: {path / 'config.json'}: expected a JSON object")
+    if not any(path.glob("*.safetensors")):
+        raise BadInput(f"model.path: {path} is no model folder: there is no *.safetensors file with weights")
 
 
 def check_directory(directory: Path) -> None:
-    """Refuse a run directory that cannot be written, and a relative one in a submitted job.
+    """Refuse a run directory that cannot be written, and a relative one in a submitted job; leaves nothing there.
 
     Raises:
         BadInput: with the reason.
@@ -425,9 +441,9 @@ def check_directory(directory: Path) -> None:
             f"run.directory: {directory} is relative, and a submitted job runs in Ray's temporary copy; "
             "name an absolute directory that outlives it"
         )
+    places = (directory, *directory.absolute().parents)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
+        with tempfile.TemporaryDirectory(dir=next(place for place in places if place.exists())):
             pass
     except OSError as error:
         raise BadInput(f"run.directory: cannot write to {directory}: {error.strerror or error}") from error
@@ -454,7 +470,68 @@ def _check_part(key: str, component: Component, *args: str, **kwargs: Any) -> No
         raise BadInput(f"{key}: {error}") from error
 
 
-def _check_task_file(name: str) -> None:
+@contextmanager
+def _building(key: str, component: Component) -> Iterator[None]:
+    """The boundary to parts that may be the user's own: whatever building them raises is one line."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = lines[0] if isinstance(error, ValueError) else f"{type(error).__name__}: {lines[0]}"
+        raise BadInput(f"{key}: factory {component.factory!r}: {reason}") from error
+
+
+def _check_lengths(config: Config) -> None:
+    tokens, context = config.sampling.max_tokens, config.rollout_pool.max_context
+    if tokens >= context:
+        raise BadInput(f"sampling.max_tokens: {tokens} do not fit into rollout_pool.max_context {context}")
+
+
+def _check_source(config: Config) -> None:
+    source, seed = config.source, config.run.seed
+    _check_part("source.env", source.env, "task")
+    if source.conversations:
+        _check_conversations(source.conversations)
+        return
+    task = _first_task(source.tasks, seed)
+    if source.demonstrations is not None:
+        _check_part("source.demonstrations", source.demonstrations, "task", seed=seed)
+        with _building("source.demonstrations", source.demonstrations):
+            source.demonstrations.build(task, seed=seed)
+
+
+def _first_task(tasks: Component | str, seed: int) -> Task:
+    if isinstance(tasks, str):
+        return _read_tasks(tasks)[0]
+    _check_part("source.tasks", tasks, seed=seed)
+    with _building("source.tasks", tasks):
+        task = tasks.build(seed=seed).task(0)
+        if not isinstance(task, Task):
+            raise TypeError(f"task(0) is of {type(task).__name__}, expected envs.types.Task")
+    return task
+
+
+def _check_conversations(name: str) -> None:
+    from rollout.recorded import read_recorded
+
+    try:
+        if not sum(1 for _ in read_recorded(name)):
+            raise ValueError(f"{name}: the file holds no conversations")
+    except ValueError as error:
+        raise BadInput(f"source.conversations: {error}") from error
+
+
+def _check_evaluation(evaluation: Evaluation) -> None:
+    from rl.task_sets import task_set
+
+    for name in evaluation.tasks:
+        try:
+            task_set(name, 1, evaluation.seed)
+        except ValueError as error:
+            raise BadInput(f"evaluation.tasks: {error}") from error
+
+
+def _read_tasks(name: str) -> list[Task]:
     from envs.tasks import read_tasks
 
     try:
@@ -463,6 +540,7 @@ def _check_task_file(name: str) -> None:
         raise BadInput(str(error)) from error
     if not tasks:
         raise BadInput(f"{name}: the file holds no tasks")
+    return tasks
 
 
 def _default_parts(section: type[BaseModel] = Config) -> dict[str, Any]:
@@ -564,14 +642,10 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 def _validate(tables: Mapping[str, Any]) -> Config:
     try:
-        config = Config.model_validate(tables)
+        return Config.model_validate(tables)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(part for part in first["loc"] if isinstance(part, str) and part not in ("str", "Component"))
         message = first["msg"].removeprefix("Value error, ")
         came = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
         raise BadInput(f"{key}: {message}{came}" if key and not message.startswith(key) else message) from error
-    for name, value in (("learner.learning_rate", config.learner.learning_rate),):
-        if not math.isfinite(value):
-            raise BadInput(f"{name}: expected a finite number, got {value}")
-    return config

@@ -8,20 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from envs.component import Component
-from envs.tasks import read_tasks
-from envs.toolworld import ToolWorldTasks
 from envs.types import Task
 from rewards.types import ErrorKind
 from rl.config import Evaluation as EvaluationConfig
 from rl.console import make_progress
 from rl.evaluate import Evaluation, TaskResult, evaluate
+from rl.task_sets import TaskSet
+from rl.task_sets import task_sets as sets_of
 from rollout.engine import Sampling
 from rollout.pool import RolloutPool
 from rollout.store import write_trajectories
@@ -31,39 +30,13 @@ from rollout.worker import EpisodeSettings
 SAMPLED, GREEDY = 1.0, 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSet:
-    """Tasks that are reported together."""
-
-    name: str
-    tasks: Sequence[Task]
-
-
 def task_sets(config: EvaluationConfig) -> list[TaskSet]:
-    """The sets that an evaluation names, the first one with `num` tasks, the others with `num_others`."""
-    sizes = [config.num, *[config.num_others] * (len(config.tasks) - 1)]
-    return [task_set(name, num, config.seed) for name, num in zip(config.tasks, sizes, strict=True)]
-
-
-def task_set(name: str, num: int, seed: int) -> TaskSet:
-    """`num` tasks of a set.
-
-    Args:
-        name: `heldout` (unseen procedural tools), `real` (unseen real API documents), `train` (procedural tools of
-            the training split), or a task file.
-        num: how many; of a file, at most so many.
-        seed: of the procedural sets.
+    """The sets that an evaluation names.
 
     Raises:
-        ValueError: the file cannot be read.
+        ValueError: as `rl.task_sets.task_set`.
     """
-    if name in ("heldout", "train"):
-        return TaskSet(name=name, tasks=list(ToolWorldTasks(split=name, seed=seed, num=num)))
-    if name == "real":
-        return TaskSet(
-            name="real_apis", tasks=list(ToolWorldTasks(split="heldout", catalogue="real", seed=seed, num=num))
-        )
-    return TaskSet(name=Path(name).name.split(".")[0], tasks=read_tasks(name)[:num])
+    return sets_of(config.tasks, num=config.num, num_others=config.num_others, seed=config.seed)
 
 
 class Evaluator:

@@ -35,8 +35,9 @@ def read_recorded(path: str | Path) -> Iterator[Recorded]:
             if not messages:
                 raise ValueError("messages: expected at least one")
             tools = tuple(_tool_of_openai(tool, f"tools[{index}]") for index, tool in enumerate(_listed(row, "tools")))
-            for index, message in enumerate(messages):
-                message_of_openai(message, f"messages[{index}]")
+            roles = [message_of_openai(message, f"messages[{index}]").role for index, message in enumerate(messages)]
+            if "assistant" not in roles or roles[0] == "assistant":
+                raise ValueError("messages: expected an assistant message, and one of the user before it")
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         yield Recorded(where=where, messages=tuple(messages), tools=tools)

@@ -41,6 +41,7 @@ def folder(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> I
     model = tmp_path / "models" / "Qwen2.5-1.5B-Instruct"
     tokenizer.save_pretrained(model)
     (model / "config.json").write_text("{}")
+    (model / "model.safetensors").touch()
     conversation = json.loads(block("json"))
     (tmp_path / "my_conversations.jsonl").write_text(json.dumps(conversation) + "\n")
     monkeypatch.chdir(tmp_path)

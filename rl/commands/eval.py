@@ -20,6 +20,7 @@ from rl import config as configs
 from rl.commands.train import cluster_and_overrides
 from rl.console import duration, make_console
 from rl.errors import BadInput
+from rl.task_sets import task_sets
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -52,23 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     cluster, overrides = cluster_and_overrides(arguments.rest)
     config = configs.for_model(arguments.model, cluster, overrides)
     out = arguments.out or _default_out(config, arguments.model)
+    names = arguments.tasks or ["heldout", "real"]
+    try:
+        sets = task_sets(names, num=arguments.num, num_others=arguments.num_others, seed=arguments.seed)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     configs.check_directory(out)
-    from rl.evaluator import Evaluator, task_sets
+    from rl.evaluator import Evaluator
     from rl.serving import with_pool
     from rl.tables import print_stages
     from rollout.pool import RolloutPool
 
-    settings = configs.Evaluation(
-        tasks=arguments.tasks or ["heldout", "real"],
-        num=arguments.num,
-        num_others=arguments.num_others,
-        seed=arguments.seed,
-        temperatures=arguments.temperature or [1.0, 0.0],
-    )
-    try:
-        sets = task_sets(settings)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     console = make_console()
     console.print(f"starting the engine for {config.model.path}", markup=False)
     started = datetime.now(UTC)
@@ -81,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             max_turns=arguments.max_turns,
             console=console,
         )
-        return await evaluator.run(sets, settings.temperatures, settings.seed, out)
+        return await evaluator.run(sets, arguments.temperature or [1.0, 0.0], arguments.seed, out)
 
     rates = with_pool(config, out, work)
     (out / "rates.json").write_text(json.dumps(rates, indent=2) + "\n")

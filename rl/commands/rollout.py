@@ -11,12 +11,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rl import config as configs
 from rl.commands.train import cluster_and_overrides
 from rl.console import make_console, make_progress
 from rl.errors import BadInput
+from rl.task_sets import task_set
+
+if TYPE_CHECKING:
+    from rewards.types import CallError
+    from rollout.trajectory import Trajectory
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,22 +45,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the episodes, print them, keep them."""
     cluster, overrides = cluster_and_overrides(arguments.rest)
     config = configs.for_model(arguments.model, cluster, overrides)
+    try:
+        tasks = task_set(arguments.tasks, arguments.num, arguments.seed).tasks
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     if arguments.out:
         configs.check_directory(arguments.out)
     from rewards.classify import classify
-    from rl.evaluator import task_set
     from rl.serving import with_pool
     from rollout.display import episode_lines
     from rollout.engine import Sampling
     from rollout.pool import RolloutPool
     from rollout.store import write_trajectories
-    from rollout.trajectory import Trajectory
     from rollout.worker import EpisodeSettings
 
-    try:
-        tasks = task_set(arguments.tasks, arguments.num, arguments.seed).tasks
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     console = make_console()
     console.print(f"starting the engine for {config.model.path}", markup=False)
     settings = EpisodeSettings(
@@ -86,10 +91,25 @@ def run(arguments: argparse.Namespace) -> int:
             for line in episode_lines(trajectory, marks):
                 console.print(line, soft_wrap=True)
             console.print()
-    finished = sum(trajectory.outcome.finished for trajectory in trajectories)
-    without = sum(not found for found in errors)
-    console.print(f"{len(trajectories)} episodes, {finished} finished, {without} without an error")
+    console.print(summary(trajectories, errors), markup=False, soft_wrap=True)
     if arguments.out:
         path = write_trajectories(arguments.out, 0, trajectories, env=config.source.env.factory)
         console.print(f"kept in {path}", markup=False)
     return 0
+
+
+def summary(trajectories: Sequence[Trajectory], errors: Sequence[Sequence[CallError]]) -> str:
+    """One line: what became of the episodes, those that the infrastructure broke counted apart."""
+    sound = [
+        (trajectory, found)
+        for trajectory, found in zip(trajectories, errors, strict=True)
+        if not trajectory.ending.is_failure
+    ]
+    finished = sum(trajectory.outcome.finished for trajectory, _ in sound)
+    without = sum(not found for _, found in sound)
+    line = f"{len(sound)} episodes, {finished} finished, {without} without an error"
+    failed = [trajectory for trajectory in trajectories if trajectory.ending.is_failure]
+    if failed:
+        reason = (failed[-1].error.strip().splitlines() or ["no reason given"])[-1]
+        line += f"; {len(failed)} more failed by the infrastructure ({failed[-1].ending}: {reason})"
+    return line

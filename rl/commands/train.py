@@ -42,10 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or only check."""
     config = resolve(arguments.recipe, arguments.rest)
-    check(config)
-    from rl.cluster import check_resources
-
-    check_resources(config.ray, config.resources())
+    check(config, with_resources=True)
     if arguments.dry_run:
         console = make_console()
         console.print_json(data=config.model_dump(mode="json"))
@@ -56,14 +53,23 @@ def run(arguments: argparse.Namespace) -> int:
     return train(config)
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, with_resources: bool = False) -> None:
     """Check every part of a run; starts nothing.
+
+    Args:
+        config: the run.
+        with_resources: also refuse a run that asks for more than there is.
 
     Raises:
         BadInput: with one line.
     """
     configs.check(config)
+    if with_resources:
+        from rl.cluster import check_resources
+
+        check_resources(config.ray, config.resources())
     # Imports torch, so it comes after all that can be refused without.
+    configs.check_algorithm(config)
     from rl.parts import learner_config, rank_config
 
     learner_config(config)

@@ -12,8 +12,9 @@ from envs.types import Message, Outcome, Task
 from rl import config as configs
 from rl.__main__ import main
 from rl.commands.train import cluster_and_overrides
-from rl.evaluator import Evaluator, task_set
+from rl.evaluator import Evaluator
 from rl.report.summary import SUMMARY_NAME, write_summary
+from rl.task_sets import task_set
 from rollout.trajectory import Ending, Trajectory, Turn
 
 

@@ -28,6 +28,7 @@ def model(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_text("")
     return folder
 
 

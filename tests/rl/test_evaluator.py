@@ -8,8 +8,9 @@ from envs.component import Component
 from envs.tasks import write_tasks
 from envs.types import Message, Outcome, Task
 from rl.config import Evaluation as EvaluationConfig
-from rl.evaluator import Evaluator, place, read_results, task_set, task_sets
+from rl.evaluator import Evaluator, place, read_results, task_sets
 from rl.tables import paired, print_paired, print_stages, sections
+from rl.task_sets import task_set
 from rollout.store import read_trajectories
 from rollout.trajectory import Ending, Trajectory, Turn
 
