@@ -1,6 +1,7 @@
 import asyncio
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from envs.component import Component
 from envs.types import Message, Outcome, Task
 from rl import config as configs
 from rl.__main__ import main
+from rl.commands.rollout import summary
 from rl.commands.train import cluster_and_overrides
 from rl.evaluator import Evaluator
 from rl.report.summary import SUMMARY_NAME, write_summary
@@ -82,6 +84,16 @@ def test_show_marks_the_errors_of_kept_episodes(runs, capsys):
 def test_show_of_an_episode_that_is_not_there_is_bad_input(runs, capsys):
     assert main(["show", str(runs[0] / "evaluation" / "after" / "heldout-greedy"), "--id", "nobody"]) == 2
     assert "no such episode" in capsys.readouterr().err
+
+
+async def test_failed_episodes_are_counted_apart(tmp_path):
+    (task,) = task_set("heldout", 1, seed=0).tasks
+    (good,) = await Pool().run(task, group_id="g", settings=None)
+    failed = replace(good, ending=Ending.ENV_FAILED, error="Traceback\nKeyError: [oslo]")
+    assert summary([good, failed], [(), ()]) == (
+        "1 episodes, 0 finished, 1 without an error; 1 more failed by the infrastructure (env_failed: KeyError: [oslo])"
+    )
+    assert summary([good], [()]) == "1 episodes, 0 finished, 1 without an error"
 
 
 def test_the_first_word_without_an_equals_sign_is_the_cluster():

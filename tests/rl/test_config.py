@@ -170,3 +170,84 @@ def test_offline_runs_without_evaluation_ask_for_no_engine(files):
     offline = load(files[0], files[1], ["source.demonstrations.factory=envs.toolworld:Demonstrator"])
     assert online.resources()["CPU"] == 3
     assert offline.resources()["CPU"] == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("learner.max_grad_norm=inf", "learner.max_grad_norm: Input should be a finite number, got inf"),
+        ("learner.learning_rate=nan", "learner.learning_rate: "),
+        ("learner.betas=[0.9, 1.0]", "learner.betas: "),
+        ("rollout_pool.max_context=64", "greater than or equal to 128"),
+        ("evaluation.tasks=[]", "evaluation.tasks: "),
+        ("evaluation.temperatures=[-1.0]", "evaluation.temperatures: "),
+    ],
+)
+def test_numbers_have_bounds(files, override, expected):
+    assert expected in error_of(*files, [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["reward.options.preset=x"], "reward: .*preset 'x': expected one of tl_released"),
+        (["evaluation.tasks=['heldoutt']"], "evaluation.tasks: task set 'heldoutt': did you mean heldout"),
+        (["source.tasks.options.kinds.singel=1"], "source.tasks: .*expected positive weights of single"),
+        (["source.tasks.factory=envs.toolworld:Demonstrator"], "source.tasks: "),
+        (["source.tasks.factory=envs.types:Message"], "source.tasks: "),
+        (["sampling.max_tokens=5000"], "sampling.max_tokens: 5000 do not fit"),
+        (
+            [
+                "source.demonstrations.factory=envs.toolworld:Demonstrator",
+                "source.demonstrations.options.error_rates=1",
+            ],
+            "source.demonstrations: ",
+        ),
+    ],
+)
+def test_what_options_are_worth_shows_before_the_run(files, overrides, expected):
+    with pytest.raises(BadInput, match=expected) as caught:
+        check(load(*files, overrides))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("config.json", "{", r"config\.json: not JSON"),
+        ("config.json", "[]", "expected a JSON object"),
+        ("model.safetensors", None, r"no \*\.safetensors file"),
+    ],
+)
+def test_a_model_folder_that_cannot_be_loaded_is_refused(files, model, name, text, expected):
+    if text is None:
+        (model / name).unlink()
+    else:
+        (model / name).write_text(text)
+    with pytest.raises(BadInput, match=expected):
+        check(load(*files))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"messages": [', "line 2: invalid JSON"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "line 2: messages: expected an assistant message"),
+    ],
+)
+def test_a_corrupt_conversation_is_refused_with_file_and_line(files, tmp_path, line, expected):
+    good = '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}'
+    path = tmp_path / "talk.jsonl"
+    path.write_text(f"{good}\n{line}\n")
+    recipe = tmp_path / "sft.toml"
+    recipe.write_text(RECIPE.format(model=tmp_path / "model"))
+    overrides = [f"source.conversations={path}", "source.tasks=''"]
+    with pytest.raises(BadInput, match=f"source.conversations: {path}, {expected}"):
+        check(load(str(recipe), files[1], overrides))
+    path.write_text(good)
+    check(load(str(recipe), files[1], overrides))
+
+
+def test_checking_a_run_directory_leaves_nothing_there(tmp_path):
+    configs.check_directory(tmp_path / "new" / "runs")
+    assert not list(tmp_path.iterdir())

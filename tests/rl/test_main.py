@@ -83,6 +83,32 @@ def test_bad_input_is_one_line_and_code_2_before_anything_heavy(words, expected,
     assert len(found.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["eval", "MODEL", "--tasks", "nope.jsonl"], "nope.jsonl: no such task file"),
+        (["rollout", "MODEL", "--tasks", "heldoutt"], "did you mean heldout?"),
+        (["rollout", "MODEL", "--num", "0"], "expected at least 1"),
+        (["train", "ppo_tiny", "model.path=MODEL", "reward.options.preset=x"], "preset 'x'"),
+    ],
+)
+def test_tasks_and_rewards_are_refused_before_anything_heavy(words, expected, tmp_path, model):
+    found = light(*[word.replace("MODEL", str(model)) for word in words], cwd=tmp_path)
+    assert found.returncode == 2, found.stderr
+    assert expected in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_more_ranks_than_cores_are_refused_before_torch(tmp_path, model):
+    words = ["train", "ppo_tiny", f"model.path={model}", "learner_group.num_ranks=4096"]
+    without_torch = LIGHT.replace('"ray", ', "")
+    found = subprocess.run(
+        [sys.executable, "-c", without_torch, *words], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert found.returncode == 2, found.stderr
+    assert "the run asks for " in found.stderr
+
+
 def test_a_corrupt_task_file_is_refused_with_its_line(tmp_path, model):
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_text('{"task_id": "a", "prompt": "hi", "tools": []}\n{"task_id": \n')
