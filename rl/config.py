@@ -81,8 +81,8 @@ class Source(Section):
     """A message-space policy, called with a task and `seed`; its turns become the training data."""
     conversations: str = ""
     """JSONL or Parquet with `messages` and `tools` in OpenAI form, one conversation a row."""
-    mask_errors: bool = False
-    """Keep the erroneous turns of demonstrations as context and out of the loss."""
+    mask_errors: bool | int = False
+    """Keep the erroneous turns of demonstrations as context and out of the loss; a number: of so many first ones."""
     groups_per_step: int = Field(default=32, ge=1)
     group_size: int = Field(default=1, ge=1)
     """Trajectories of one task."""
@@ -97,6 +97,10 @@ class Source(Section):
     def offline(self) -> bool:
         """Whether nothing is sampled from the policy."""
         return self.demonstrations is not None or bool(self.conversations)
+
+    def masks_errors(self, index: int) -> bool:
+        """Whether the errors of demonstration `index` are out of the loss."""
+        return self.mask_errors if isinstance(self.mask_errors, bool) else index < self.mask_errors
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:

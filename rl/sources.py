@@ -274,7 +274,7 @@ class DemonstrationMaker:
                 trajectory_id=f"demonstration-{index}",
                 group_id=f"demonstration-{index}",
                 max_turns=self._max_turns,
-                mask_errors=self._source.mask_errors,
+                mask_errors=self._source.masks_errors(index),
             )
         )
         return ScoredGroup(trajectories=(trajectory,))

@@ -8,6 +8,7 @@ from envs.component import Component
 from envs.tasks import write_tasks
 from envs.types import Message, Outcome, Task
 from rewards.types import Score
+from rl.config import Source
 from rl.sample import ScoredGroup
 from rl.sources import (
     ConversationSource,
@@ -156,3 +157,11 @@ def test_a_factory_of_tasks_is_given_the_seed_of_the_run():
 def test_no_conversations_are_refused():
     with pytest.raises(ValueError, match="no conversations"):
         ConversationSource([], seed=0, start=0)
+
+
+def test_errors_are_masked_in_none_all_or_the_first_demonstrations():
+    masked = {
+        mask_errors: [Source(tasks="tasks.jsonl", mask_errors=mask_errors).masks_errors(index) for index in (0, 9, 10)]
+        for mask_errors in (False, True, 10)
+    }
+    assert masked == {False: [False] * 3, True: [True] * 3, 10: [True, True, False]}
