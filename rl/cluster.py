@@ -6,10 +6,14 @@ import logging
 import os
 import secrets
 import shutil
+import socket
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import ray
 from ray.exceptions import AuthenticationError
@@ -18,6 +22,9 @@ from rl.config import Ray, in_submitted_job
 from rl.errors import BadInput
 
 logger = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 2.0
+"""How long a named cluster may take to accept a connection."""
 
 _OBJECT_STORE_BYTES = 512 << 20
 """Of a local Ray: what passes through are trajectories of some kilobytes."""
@@ -112,11 +119,52 @@ def shortage(required: Mapping[str, float], available: Mapping[str, float]) -> s
 
 
 def _join() -> None:
+    expect_answer(os.environ.get("RAY_ADDRESS", ""))
+    with tempfile.TemporaryFile() as said:
+        try:
+            with _stderr_to(said):
+                ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, AuthenticationError, TimeoutError) as error:
+            line = str(error).strip().splitlines()[0]
+            said.seek(0)
+            # Ray raises the same error for a wrong token as for no answer, and says the reason on stderr only.
+            if b"InvalidAuthToken" in said.read():
+                line += (
+                    " (InvalidAuthToken: the authentication token is missing or incorrect; "
+                    "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's)"
+                )
+            raise BadInput(f"no Ray cluster to join: {line}") from error
+
+
+def expect_answer(address: str) -> None:
+    """Refuse an address where nobody listens, which Ray itself would try for long.
+
+    Args:
+        address: host:port, with or without ray://; anything else is left to Ray.
+
+    Raises:
+        BadInput: nothing answers there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
     try:
-        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, AuthenticationError, TimeoutError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise BadInput(f"no Ray cluster to join: {line}") from error
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"no Ray cluster to join: nothing answers at RAY_ADDRESS {address}: {error}") from error
+
+
+@contextmanager
+def _stderr_to(file: IO[bytes]) -> Iterator[None]:
+    """Send to `file` what native code writes to stderr."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _start(config: Ray) -> None:
