@@ -360,7 +360,7 @@ def find(name: str, kind: Literal["recipe", "cluster"]) -> Path:
     if path.is_file():
         return path
     known = sorted(file.stem for file in folder.glob("*.toml"))
-    raise BadInput(f"{kind} {name!r} is not shipped{_nearest(name, known)}; there are: {', '.join(known)}")
+    raise BadInput(f"{kind} {name!r} is not shipped{_nearest(name, known)} (shipped: {', '.join(known)})")
 
 
 def shipped(kind: Literal["recipe", "cluster"]) -> Path:

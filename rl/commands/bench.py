@@ -27,7 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.usage = "tether bench rollout MODEL [CLUSTER] [key=value ...] [options]"
     parser.add_argument("name", choices=("rollout",))
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", help="where to run, and single settings of it")
+    parser.add_argument(
+        "rest", metavar="CLUSTER key=value", nargs="*", default=[], help="where to run, and single settings of it"
+    )
     parser.add_argument("--num", type=int, default=32, metavar="N", help="tasks of a round (default: 32)")
     parser.add_argument("--group-size", type=int, default=8, metavar="N", help="episodes of a task (default: 8)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="timed rounds (default: 3)")

@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.usage = "tether doctor RECIPE [CLUSTER] [key=value ...]"
     parser.add_argument("recipe", metavar="RECIPE", help="as for tether train")
-    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", help="as for tether train")
+    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", default=[], help="as for tether train")
 
 
 def run(arguments: argparse.Namespace) -> int:

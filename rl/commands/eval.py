@@ -27,7 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.usage = "tether eval MODEL [CLUSTER] [key=value ...] [options]"
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", help="where to run, and single settings of it")
+    parser.add_argument(
+        "rest", metavar="CLUSTER key=value", nargs="*", default=[], help="where to run, and single settings of it"
+    )
     parser.add_argument(
         "--tasks", action="append", metavar="heldout|real|FILE", help="may be repeated (default: heldout and real)"
     )

@@ -30,7 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.usage = "tether rollout MODEL [CLUSTER] [key=value ...] [options]"
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("rest", metavar="CLUSTER key=value", nargs="*", help="where to run, and single settings of it")
+    parser.add_argument(
+        "rest", metavar="CLUSTER key=value", nargs="*", default=[], help="where to run, and single settings of it"
+    )
     parser.add_argument("--num", type=int, default=5, metavar="N", help="episodes (default: 5)")
     parser.add_argument("--tasks", default="heldout", metavar="heldout|real|train|FILE", help="(default: heldout)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of tasks and sampling (default: 0)")

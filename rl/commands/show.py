@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput(f"{path}: no such run or file")
     if (path / configs.RESOLVED_NAME).is_file():
         show_run(path, arguments.num)
+    elif path.is_dir() and not any(path.rglob("*.parquet")):
+        raise BadInput(f"{path}: neither a run (it has no {configs.RESOLVED_NAME}) nor episodes (it has no *.parquet)")
     else:
         show_episodes(arguments)
     return 0

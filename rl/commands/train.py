@@ -20,6 +20,7 @@ import argparse
 from rl import config as configs
 from rl.config import Config
 from rl.console import make_console
+from rl.errors import BadInput
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "rest",
         metavar="CLUSTER key=value",
         nargs="*",
+        default=[],
         help=f"a TOML file, or one of: {clusters} (default: laptop); then overrides",
     )
     parser.add_argument(
@@ -83,7 +85,16 @@ def resolve(recipe: str, rest: list[str]) -> Config:
 
 
 def cluster_and_overrides(rest: list[str]) -> tuple[str, list[str]]:
-    """The cluster file, `laptop` if none is named, and the key=value words."""
-    if rest and "=" not in rest[0]:
-        return rest[0], rest[1:]
-    return "laptop", rest
+    """The cluster file, `laptop` if none is named, and the key=value words.
+
+    Raises:
+        BadInput: a word that is neither.
+    """
+    named = bool(rest) and "=" not in rest[0]
+    overrides = rest[1:] if named else rest
+    for word in overrides:
+        if "=" not in word:
+            raise BadInput(
+                f"{word!r}: expected key=value, such as run.seed=1; a cluster comes second, right after recipe or model"
+            )
+    return (rest[0] if named else "laptop"), overrides

@@ -14,6 +14,7 @@ from rl import config as configs
 from rl.__main__ import main
 from rl.commands.rollout import summary
 from rl.commands.train import cluster_and_overrides
+from rl.errors import BadInput
 from rl.evaluator import Evaluator
 from rl.report.summary import SUMMARY_NAME, write_summary
 from rl.task_sets import task_set
@@ -86,6 +87,11 @@ def test_show_of_an_episode_that_is_not_there_is_bad_input(runs, capsys):
     assert "no such episode" in capsys.readouterr().err
 
 
+def test_show_of_a_folder_that_is_no_run_says_so(tmp_path, capsys):
+    assert main(["show", str(tmp_path)]) == 2
+    assert "neither a run (it has no run.json) nor episodes" in capsys.readouterr().err
+
+
 async def test_failed_episodes_are_counted_apart(tmp_path):
     (task,) = task_set("heldout", 1, seed=0).tasks
     (good,) = await Pool().run(task, group_id="g", settings=None)
@@ -100,6 +106,12 @@ def test_the_first_word_without_an_equals_sign_is_the_cluster():
     assert cluster_and_overrides(["one_gpu", "a=1"]) == ("one_gpu", ["a=1"])
     assert cluster_and_overrides(["a=1", "b=2"]) == ("laptop", ["a=1", "b=2"])
     assert cluster_and_overrides([]) == ("laptop", [])
+
+
+@pytest.mark.parametrize("words", [["package:tiny", "laptop"], ["a=1", "laptop"]])
+def test_a_cluster_in_another_place_is_told_where_it_belongs(words):
+    with pytest.raises(BadInput, match=r"'laptop': expected key=value, .* a cluster comes second"):
+        cluster_and_overrides(words)
 
 
 def test_a_run_directory_means_its_newest_checkpoint(tmp_path):

@@ -118,7 +118,8 @@ def test_a_bad_value_is_one_line_that_names_the_key(files, override, expected):
 
 
 def test_an_unknown_recipe_name_lists_those_shipped():
-    assert "there are:" in error_of("ppo_tinny")
+    message = error_of("ppo_tinny")
+    assert message.startswith("recipe 'ppo_tinny' is not shipped; did you mean ppo_tiny? (shipped: ppo_")
 
 
 def test_a_missing_file_is_named(files):

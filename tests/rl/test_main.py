@@ -50,6 +50,12 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
     assert f"  tether {name} " in capsys.readouterr().out
 
 
+def test_only_the_recipe_is_required(capsys):
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: RECIPE\n")
+
+
 def test_version_is_that_of_the_distribution(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
