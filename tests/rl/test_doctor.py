@@ -67,7 +67,8 @@ def test_parameters_are_counted_from_the_files(model):
 def test_zero_stages_shard_what_they_say(model):
     def gib(stage: int) -> float:
         return learner_gib(
-            config(model, "learner_group.num_ranks=4", f"learner_group.zero_stage={stage}"), 1_000_000_000
+            config(model, "learner_group.dtype=fp32", "learner_group.num_ranks=4", f"learner_group.zero_stage={stage}"),
+            1_000_000_000,
         )
 
     base = gib(0)
