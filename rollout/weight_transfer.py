@@ -1,4 +1,4 @@
-"""The vLLM plug-in: weights from a safetensors file, usually in memory (/dev/shm), into a live engine.
+"""The vLLM plug-in: weights from a safetensors file, usually in memory (/dev/shm), into a live engine; and one repair.
 
 vLLM imports this module through the entry point in every process it starts; nothing else should import it.
 """
@@ -125,6 +125,7 @@ def repack_kept_weights(model: torch.nn.Module) -> None:
 
 def register() -> None:
     """Entry point `vllm.general_plugins`: make the backend known; vLLM may call it more than once."""
+    _spare_cpu_generators()
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, FileWeightTransferEngine)
         end_with_parent()
@@ -145,3 +146,32 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
+
+
+def _spare_cpu_generators() -> None:
+    """Keep vLLM from rewinding CPU generators.
+
+    The token sampled after a prompt's first part is discarded, and vLLM then rewinds the generator of a seeded request
+    by an offset. A CPU generator has none: it raises, and the engine core dies. Not rewinding costs such a request one
+    draw of its generator and nothing else.
+    """
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+    bookkeeping = CPUModelRunner._bookkeeping_sync
+    if bookkeeping.__name__ == "without_rewinding":
+        return
+
+    def without_rewinding(self: Any, *args: Any, **kwargs: Any) -> Any:
+        generators = self.input_batch.generators
+        discarded = self.discard_request_mask.np[: self.input_batch.num_reqs].nonzero()[0].tolist()
+        spared = {index: generators.pop(index) for index in discarded if index in generators}
+        try:
+            return bookkeeping(self, *args, **kwargs)
+        finally:
+            generators.update(spared)
+
+    CPUModelRunner._bookkeeping_sync = without_rewinding

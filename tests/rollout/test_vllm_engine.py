@@ -66,6 +66,19 @@ def test_a_request_seed_makes_the_sample_repeatable(vllm_engine, engine_loop):
     assert len({tuple(token_ids) for token_ids in unseeded}) == 3
 
 
+def test_seeded_requests_survive_more_prompt_tokens_than_one_step_of_the_engine_takes(vllm_engine, engine_loop):
+    prompts = [[5 + (7 * i + number) % 290 for i in range(150)] for number in range(60)]
+
+    async def all_at_once() -> list[Completion]:
+        requests = [
+            vllm_engine.generate(prompt, Sampling(max_tokens=8, seed=number), f"seeded-{number}")
+            for number, prompt in enumerate(prompts)
+        ]
+        return await asyncio.gather(*requests)
+
+    assert [len(completion.token_ids) for completion in engine_loop.run_until_complete(all_at_once())] == [8] * 60
+
+
 def test_many_requests_are_sampled_at_the_same_time(vllm_engine, engine_loop, random_models):
     async def many() -> list[Completion]:
         sampling = Sampling(max_tokens=12)
