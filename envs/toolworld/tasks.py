@@ -139,6 +139,7 @@ class _Builder:
         left_out = set(self.rng.sample(required, num_missing))
         missing = [name for name in required if name in left_out]
         given = {name: value for name, value in arguments.items() if name not in left_out}
+        arguments = given | {name: arguments[name] for name in missing}
         self.offered = self._offer([tool])
         return self._task(
             request=single_request(self.rng, self.split, tool, given),
@@ -208,8 +209,7 @@ class _Builder:
         arguments = self._arguments(first)
         linked = self._simulate(first, arguments)[link]
         others = {name: value for name, value in self._arguments(second).items() if name != link}
-        full = {name: linked if name == link else others.get(name) for name in second.spec.properties}
-        full = {name: value for name, value in full.items() if name == link or name in others}
+        full = {link: linked, **others}
         self.offered = self._offer([first, second])
         return self._task(
             request=chain_request(self.rng, self.split, (first, second), arguments, others, link),
@@ -236,12 +236,11 @@ class _Builder:
                 return tool
 
     def _arguments(self, tool: WorldTool) -> dict[str, Json]:
+        """In the order in which the user gives them, so that a call can follow its request word by word."""
         required = set(tool.spec.required)
-        return {
-            name: plausible_value(name, schema, self.rng)
-            for name, schema in tool.spec.properties.items()
-            if name in required or self.rng.random() < 0.5
-        }
+        names = [name for name in tool.spec.properties if name in required or self.rng.random() < 0.5]
+        self.rng.shuffle(names)
+        return {name: plausible_value(name, tool.spec.properties[name], self.rng) for name in names}
 
     def _offer(self, targets: list[WorldTool], *, count: int = 0) -> list[WorldTool]:
         """The targets among distractors in random order; one distractor at least begins like a target."""

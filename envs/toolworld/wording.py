@@ -164,7 +164,6 @@ _NO = ("no", "off", "false")
 def single_request(rng: random.Random, split: Split, tool: WorldTool, arguments: Mapping[str, Json]) -> str:
     """A request for one call with these arguments, be they all that it needs or not."""
     do, items, style = _phrase(rng, tool), list(arguments.items()), rng.choice(STYLES[split])
-    rng.shuffle(items)
     lead_allowed = style.leads and items
     template = rng.choice([text for text in SINGLE[split] if lead_allowed or "{lead}" not in text])
     args = _arguments(rng, style, items)
@@ -184,7 +183,6 @@ def chain_request(
     written = []
     for arguments in (first, second):
         items = list(arguments.items())
-        rng.shuffle(items)
         written.append([_item(rng, style, name, value) for name, value in items])
     more2 = f" and {style.separator.join(written[1])}" if written[1] else ""
     text = rng.choice(CHAIN[split]).format(
@@ -205,7 +203,6 @@ def parallel_request(rng: random.Random, split: Split, calls: Sequence[tuple[Wor
     clauses = []
     for tool, arguments in calls:
         items = list(arguments.items())
-        rng.shuffle(items)
         clauses.append(_phrase(rng, tool) + _arguments(rng, style, items))
     return _sentence(rng, frame.format(all=joint.join(clauses)))
 
