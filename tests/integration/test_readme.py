@@ -50,6 +50,7 @@ def test_the_recipe_names_parts_that_exist(written, tmp_path):
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "tokenizer.json").write_text("{}")
+    (model / "model.safetensors").touch()
     overrides = [f"model.path={model}", f"run.directory={tmp_path / 'runs'}"]
     check(load(str(written / "my_recipe.toml"), "one_gpu", overrides))
 
