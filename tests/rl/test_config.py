@@ -208,7 +208,7 @@ def test_numbers_have_bounds(files, override, expected):
 )
 def test_what_options_are_worth_shows_before_the_run(files, overrides, expected):
     with pytest.raises(BadInput, match=expected) as caught:
-        check(load(*files, overrides))
+        check(load(files[0], files[1], overrides))
     assert "\n" not in str(caught.value)
 
 
