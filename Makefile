@@ -24,7 +24,7 @@ $(STAMP): requirements/cpu.lock requirements/install.sh pyproject.toml
 train: $(STAMP) ## the main job: PPO on the shipped start, evaluated before and after (ARGS="key=value ...")
 	@$(RUN) $(BIN)/tether train ppo_tiny laptop $(ARGS)
 
-train-quick: $(STAMP) ## the same in at most three minutes: fewer steps and evaluation tasks
+train-quick: $(STAMP) ## the same with a third of the steps and fewer evaluation tasks
 	@$(RUN) $(BIN)/tether train ppo_quick laptop $(ARGS)
 
 test: $(STAMP) ## the tests, without the slow ones and those that need a GPU
