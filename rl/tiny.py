@@ -8,7 +8,6 @@ look back one, two and three positions from the start; and a minute of copying r
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -23,11 +22,11 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
 
 from envs.actions import ACTIONS
-from envs.schema import signature
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
-from envs.types import Task, ToolCall
+from envs.types import Message, Task
 from rl.checkpoint import WEIGHTS
 from rl.weights import follow_umask
+from rollout.renderer import ChatTemplateRenderer, special_pattern
 
 logger = logging.getLogger(__name__)
 
@@ -87,36 +86,45 @@ def build(
 
 
 def corpus(num_texts: int, seed: int) -> Iterator[str]:
-    """Text of training tasks as the model will read and write it: catalogue lines, requests, calls, results.
+    """Demonstrated training tasks as the model will read and write them, cut at the special tokens.
 
     Half of the tasks are on real API documents, so that the words of real APIs get a fair share of the tokens.
     """
     tasks = ToolWorldTasks(split="train", catalogue="mixed", seed=seed, real_share=0.5)
+    renderer = ChatTemplateRenderer(_wrapped(_byte_level_bpe()))
+    special = special_pattern(renderer.tokenizer)
     for index in range(num_texts):
-        yield asyncio.run(_spoken(tasks.task(index), seed=index))
+        task = tasks.task(index)
+        messages = asyncio.run(_conversation(task, seed=index))
+        yield from filter(None, special.split(renderer.render(messages, task.tools + ACTIONS)))
 
 
-async def _spoken(task: Task, seed: int) -> str:
-    lines = [signature(tool) for tool in task.tools]
-    lines += [message.content for message in task.prompt]
+async def _conversation(task: Task, seed: int) -> list[Message]:
     env = ToolWorldEnv(task)
     demonstrator = Demonstrator(task, seed=seed)
     messages, tools, step = list(await env.open()), task.tools + ACTIONS, None
     while step is None or not step.done:
         message, _ = demonstrator.reply(messages, tools, step)
-        for call in message.calls:
-            is_call = isinstance(call, ToolCall)
-            body = json.dumps({"name": call.name, "arguments": call.arguments}) if is_call else call.text
-            lines.append(f"<tool_call>\n{body}\n</tool_call>")
         step = await env.step(message)
         tools = step.tools or tools
-        lines += [f"<tool_response>\n{result.content}\n</tool_response>" for result in step.results]
         messages += [message, *step.messages]
-    return "\n".join(lines) + "\n"
+    return messages
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with the ChatML and Hermes special tokens and the tiny chat template."""
+    tokenizer = _byte_level_bpe()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _wrapped(tokenizer)
+
+
+def _byte_level_bpe() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -125,21 +133,22 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    wrapped = PreTrainedTokenizerFast(
+    return tokenizer
+
+
+def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END_OF_TURN,
         pad_token=END_OF_TEXT,
         clean_up_tokenization_spaces=False,
+        chat_template=TEMPLATE_PATH.read_text(),
+        # For the model type qwen2, AutoTokenizer replaces whatever class is named here by Qwen2Tokenizer, which would
+        # split text by Qwen2's own rule instead of SPLIT. Only a folder that names code of its own is spared;
+        # code that nobody trusted is then not looked for.
+        auto_map={"AutoTokenizer": [None, "tokenizer.TinyTokenizer"]},
     )
-    wrapped.chat_template = TEMPLATE_PATH.read_text()
-    return wrapped
 
 
 def make_model(

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from transformers import Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from rl import tiny
 from rollout.renderer import load_renderer, prove_prefix_property
@@ -66,9 +66,12 @@ def test_copied_tokens_repeat_an_earlier_span():
         assert any(earlier[i : i + 2] == pair for i in range(len(earlier)))
 
 
-def test_the_built_model_loads_and_its_template_is_append_only(tmp_path):
+def test_the_built_model_loads_with_its_own_tokenizer_and_its_template_is_append_only(tmp_path):
     tiny.build(tmp_path, num_layers=2, hidden_size=64, num_heads=2, intermediate_size=64, num_texts=50, priming_steps=2)
     renderer = load_renderer(str(tmp_path))
     prove_prefix_property(renderer)
+    trained = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    text = 'find the hotel_room for 2026-10-30: {"city": "Paris"}\n'
+    assert renderer.encode(text) == trained.encode(text)
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode
     assert renderer.max_context == json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"]
