@@ -136,16 +136,21 @@ class Learner(Section):
     warmup_fraction: float = Field(default=0.0, ge=0, le=1)
     decay_fraction: float = Field(default=0.4, ge=0, le=1)
     final_fraction: float = Field(default=0.0, ge=0, le=1)
+    hold_fraction: float = Field(default=0.0, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     minibatches: int = Field(default=1, ge=1)
     epochs: int = Field(default=1, ge=1)
 
 
 class Evaluation(Section):
-    """What is measured before and after training."""
+    """What is measured before, during and after training."""
 
     before: bool = False
     after: bool = False
+    every: int = Field(default=0, ge=0)
+    """Steps from one evaluation on the first set to the next during training; 0: none. Their time is not the loop's."""
+    num_during: int = Field(default=200, ge=1)
+    """Tasks of an evaluation during training: the first of the set."""
     tasks: list[str] = Field(default=["heldout"], min_length=1)
     """Names known to `tether eval` (heldout, real) or task files; the second and later ones are set apart."""
     num: int = Field(default=600, ge=1)
@@ -155,6 +160,10 @@ class Evaluation(Section):
     seed: int = Field(default=20_000, ge=0)
     """Of the evaluation's tasks and sampling; the same whatever the run's seed, so that runs can be paired."""
     temperatures: list[Annotated[float, Field(ge=0)]] = Field(default=[1.0, 0.0], min_length=1)
+
+    def wanted(self) -> bool:
+        """Whether anything is measured."""
+        return self.before or self.after or self.every > 0
 
 
 class LearnerGroup(Section):
@@ -245,7 +254,7 @@ class Config(Section):
         ranks, pool = self.learner_group, self.rollout_pool
         cpus = ranks.num_ranks * ranks.num_cpus_per_rank
         gpus = ranks.num_ranks * ranks.num_gpus_per_rank
-        if not self.source.offline or self.evaluation.before or self.evaluation.after:
+        if not self.source.offline or self.evaluation.wanted():
             cpus += pool.num_workers * pool.num_cpus_per_worker
             gpus += pool.num_workers * pool.num_gpus_per_worker
         if not self.source.offline:

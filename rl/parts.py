@@ -57,6 +57,7 @@ def learner_config(config: Config) -> LearnerConfig:
             warmup_fraction=learner.warmup_fraction,
             decay_fraction=learner.decay_fraction,
             final_fraction=learner.final_fraction,
+            hold_fraction=learner.hold_fraction,
             max_grad_norm=learner.max_grad_norm,
             minibatches=learner.minibatches,
             epochs=learner.epochs,
@@ -91,7 +92,7 @@ def rank_config(config: Config) -> RankConfig:
 
 def needs_pool(config: Config) -> bool:
     """Whether anything is sampled from the policy."""
-    return not config.source.offline or config.evaluation.before or config.evaluation.after
+    return not config.source.offline or config.evaluation.wanted()
 
 
 def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig:

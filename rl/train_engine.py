@@ -41,6 +41,8 @@ class LearnerConfig:
     """Share of the run in which `warmup_stable_decay` falls."""
     final_fraction: float = 0.0
     """Share of the rate that is left at the end."""
+    hold_fraction: float = 0.0
+    """Share of the run, its last, in which `warmup_stable_decay` stays at what is left."""
     max_grad_norm: float = 1.0
     minibatches: int = 1
     """Optimiser steps in which one pass over an update's samples is made."""
@@ -118,10 +120,18 @@ def schedule_factor(config: LearnerConfig, progress: float) -> float:
         return 1.0
     if progress < config.warmup_fraction:
         return progress / config.warmup_fraction
-    start = config.warmup_fraction if config.schedule == "linear" else 1.0 - config.decay_fraction
-    if progress <= start or start >= 1.0:
+    if config.schedule == "linear":
+        start, end = config.warmup_fraction, 1.0
+    else:
+        end = 1.0 - config.hold_fraction
+        start = end - config.decay_fraction
+    if progress <= start:
         return 1.0
-    return 1.0 - (1.0 - config.final_fraction) * (progress - start) / (1.0 - start)
+    return (
+        config.final_fraction
+        if progress >= end
+        else 1.0 - (1.0 - config.final_fraction) * (progress - start) / (end - start)
+    )
 
 
 def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, backend: str) -> None:

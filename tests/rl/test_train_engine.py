@@ -22,6 +22,12 @@ def test_warmup_stable_decay_has_three_parts() -> None:
     assert all(math.isclose(a, b) for a, b in zip(factors, [0.5, 1.0, 1.0, 0.51, 0.02, 0.02], strict=True))
 
 
+def test_the_rate_holds_after_its_decay() -> None:
+    config = LearnerConfig(schedule="warmup_stable_decay", decay_fraction=0.4, final_fraction=0.1, hold_fraction=0.2)
+    factors = [schedule_factor(config, progress) for progress in (0.4, 0.6, 0.8, 0.9, 1.0)]
+    assert all(math.isclose(a, b) for a, b in zip(factors, [1.0, 0.55, 0.1, 0.1, 0.1], strict=True))
+
+
 def test_progress_outside_the_run_is_held_at_its_ends() -> None:
     config = LearnerConfig(schedule="linear")
     assert schedule_factor(config, -1.0) == 1.0 and schedule_factor(config, 2.0) == 0.0
