@@ -10,7 +10,7 @@ RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train train-quick test test-slow lint format lock
+.PHONY: help setup train train-quick control test test-slow lint format lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,12 @@ train: $(STAMP) ## the main job: PPO on the shipped start, evaluated before and 
 
 train-quick: $(STAMP) ## the same with a third of the steps and fewer evaluation tasks
 	@$(RUN) $(BIN)/tether train ppo_quick laptop $(ARGS)
+
+control: $(STAMP) ## plain SFT for the seconds that a PPO run learned, and their paired tests (PPO=runs/NAME)
+	@test -f "$(PPO)/summary.json" || { echo "make control PPO=RUN: expected the folder of a finished run, with summary.json"; exit 2; }
+	@$(RUN) $(BIN)/tether train sft_control_tiny laptop run.directory=$(PPO)/control \
+	    run.max_seconds=$$($(BIN)/python -c 'import json, sys; print(json.load(open(sys.argv[1]))["learning_seconds"])' $(PPO)/summary.json) $(ARGS)
+	@$(BIN)/tether compare $(PPO) $$(ls -d $(PPO)/control/*/ | tail -n 1) --control
 
 test: $(STAMP) ## the tests, without the slow ones and those that need a GPU
 	@$(RUN) $(BIN)/python -m pytest -q $(ARGS)

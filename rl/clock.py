@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 SMOOTHING = 0.2
 """Weight of the latest step in the estimate of the time left."""
@@ -45,6 +46,18 @@ class Clock:
     def is_over(self) -> bool:
         """Whether the time is used up."""
         return bool(self._max_seconds) and self.elapsed() >= self._max_seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside is no time of the loop."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            pause = time.monotonic() - began
+            self._started += pause
+            self._step_started += pause
+            self._lap_started += pause
 
     def begin_step(self) -> None:
         """A step begins."""

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +35,8 @@ from rl.cluster import connected
 from rl.config import Config
 from rl.console import duration, make_console
 from rl.errors import BadInput, RunFailed
-from rl.evaluator import Evaluator, task_sets
+from rl.evaluate import RATES
+from rl.evaluator import SAMPLED, Evaluator, place, task_sets
 from rl.interruption import Interruption
 from rl.learner_group import LearnerGroup
 from rl.logging import to_files
@@ -200,22 +201,41 @@ class Session:
         if stage == "before" and kept.is_file():
             self.stages[stage] = json.loads(kept.read_text())
             return
+        started = time.monotonic()
+        evaluator = await self._evaluator()
+        sets = task_sets(config)
+        self.console.print(f"evaluating {stage}: " + ", ".join(f"{len(set_.tasks)} tasks {set_.name}" for set_ in sets))
+        self.stages[stage] = await evaluator.run(sets, config.temperatures, config.seed, folder)
+        kept.write_text(json.dumps(self.stages[stage], indent=2) + "\n")
+        self.console.print(f"evaluated in {duration(time.monotonic() - started)}")
+
+    async def _evaluator(self) -> Evaluator:
+        """An evaluator of the newest weights."""
         assert self.pool is not None
         if self.pool.version != self.learners.version:
             await self.publish()
-        started = time.monotonic()
-        evaluator = Evaluator(
+        return Evaluator(
             self.pool,
             self.config.source.env,
             max_tokens=self.config.sampling.max_tokens,
             max_turns=self.config.sampling.max_turns,
             console=self.console,
         )
-        sets = task_sets(config)
-        self.console.print(f"evaluating {stage}: " + ", ".join(f"{len(set_.tasks)} tasks {set_.name}" for set_ in sets))
-        self.stages[stage] = await evaluator.run(sets, config.temperatures, config.seed, folder)
-        kept.write_text(json.dumps(self.stages[stage], indent=2) + "\n")
-        self.console.print(f"evaluated in {duration(time.monotonic() - started)}")
+
+    async def evaluate_during(self) -> dict[str, float]:
+        """The rates on the first tasks of the first set, as metrics: heldout/success, heldout_greedy/success, ..."""
+        config = self.config.evaluation
+        evaluator = await self._evaluator()
+        first = task_sets(config)[0]
+        first = replace(first, tasks=first.tasks[: config.num_during])
+        metrics: dict[str, float] = {}
+        for temperature in config.temperatures:
+            name = place(first.name, temperature)
+            folder = self.directory / "evaluation" / f"step-{self.step:06d}" / name
+            rates = (await evaluator.one(first, temperature, config.seed, folder)).to_json()
+            prefix = first.name if temperature == SAMPLED else name.replace("-", "_")
+            metrics |= {f"{prefix}/{rate}": rates[rate] for rate in RATES if rates[rate] is not None}
+        return metrics
 
     async def learn(self, interruption: Interruption) -> None:
         """The loop; ends with a checkpoint, also when it is interrupted."""
@@ -225,6 +245,9 @@ class Session:
         self.clock.start()
         try:
             with interruption.at_leisure():
+                if config.evaluation.every and self.step == 0:
+                    with self.clock.paused():
+                        recorder.record(0, {"timing_s/elapsed": 0.0, **await self.evaluate_during()})
                 while self.step < config.run.steps and not self.clock.is_over() and not interruption.requested:
                     self.clock.begin_step()
                     groups = await self.source.next(config.source.groups_per_step)
@@ -239,6 +262,9 @@ class Session:
                     await self.source.learned(len(groups))
                     self.clock.lap("publish")
                     self.step += 1
+                    if config.evaluation.every and self.step % config.evaluation.every == 0:
+                        with self.clock.paused():
+                            metrics |= await self.evaluate_during()
                     recorder.record(self.step, metrics | self.clock.end_step(self.step, metrics))
                     await asyncio.to_thread(records.write, self.step, groups)
                     if config.run.checkpoint_every and self.step % config.run.checkpoint_every == 0:

@@ -12,10 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rl.console import make_console
 from rl.errors import BadInput
+
+CURVES = {
+    "{}_greedy/success": "Success, greedy",
+    "{}_greedy/hallucination_rate": "Hallucination, greedy",
+    "{}/success": "Success, temperature 1",
+    "{}/hallucination_rate": "Hallucination, temperature 1",
+}
+"""Metrics of a set of tasks, and the title of their panel."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +32,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run directories, two at least")
     parser.add_argument(
         "--control", action="store_true", help="write the second run's rates into the first one's summary, as control"
+    )
+    parser.add_argument(
+        "--curves",
+        metavar="FILE",
+        type=Path,
+        help="draw what the runs measured during training (evaluation.every) over the seconds of learning, "
+        "one line for each recipe with its seeds as a band; .png or .svg",
     )
 
 
@@ -55,4 +71,31 @@ def run(arguments: argparse.Namespace) -> int:
         summary["comparisons"] = summary.get("comparisons", {}) | {"after_vs_control": tests_json}
         path.write_text(json.dumps(summary, indent=2) + "\n")
         console.print(f"wrote {path}", markup=False)
+    if arguments.curves:
+        draw_curves(runs, arguments.curves)
+        console.print(f"wrote {arguments.curves}", markup=False)
     return 0
+
+
+def draw_curves(runs: Sequence[Path], path: Path) -> None:
+    """Draw the held-out rates that runs measured during training.
+
+    Raises:
+        BadInput: a run measured nothing, or is no run.
+    """
+    from rl.config import read_resolved
+    from rl.metrics import read_metrics
+    from rl.report.curves import Curve, draw, run_of
+
+    curves: dict[str, list] = {}
+    for directory in runs:
+        config = read_resolved(directory)
+        name = Path(config.evaluation.tasks[0]).name.split(".")[0]
+        rates = {rate: rate.format(name) for rate in CURVES}
+        found = run_of(read_metrics(directory), "timing_s/elapsed", rates)
+        if not found.x:
+            raise BadInput(f"{directory}: no evaluation during training; set evaluation.every")
+        curves.setdefault(config.recipe, []).append(found)
+    title = "Held-out tasks during training"
+    lines = [Curve(label=recipe, runs=found) for recipe, found in curves.items()]
+    draw(lines, path, x_label="seconds of learning", title=title, panels=CURVES)

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from harness import ENVIRONMENT, SMALL_ENGINE, command, only_run, tether
 
+from rl.commands.compare import draw_curves
 from rl.metrics import read_metrics
 
 SMALL_SFT = [
@@ -40,7 +41,13 @@ def test_sft_from_nothing_leaves_a_model_that_hugging_face_loads(tmp_path, run_o
 @pytest.mark.slow
 def test_ppo_evaluates_learns_and_sums_up(tmp_path, run_ok, start):
     found = run_ok(
-        "train", "ppo_tiny", f"model.path={start}", "run.steps=2", "run.keep_trajectories_every=1", *SMALL_ENGINE
+        "train",
+        "ppo_tiny",
+        f"model.path={start}",
+        "run.steps=2",
+        "run.keep_trajectories_every=1",
+        "source.max_staleness=0",
+        *SMALL_ENGINE,
     )
     run = only_run(tmp_path)
     summary = json.loads((run / "summary.json").read_text())
@@ -78,6 +85,27 @@ def test_staleness_is_bounded_by_the_recipe(tmp_path, run_ok, start):
     )
     staleness = [step["rollout/staleness_max"] for step in read_metrics(only_run(tmp_path))]
     assert max(staleness) == 1
+
+
+@pytest.mark.slow
+def test_held_out_rates_are_measured_during_training_and_drawn(tmp_path, run_ok, start):
+    run_ok(
+        "train",
+        "ppo_tiny",
+        f"model.path={start}",
+        "run.steps=4",
+        "evaluation.before=false",
+        "evaluation.after=false",
+        "evaluation.every=2",
+        "evaluation.num_during=2",
+        *SMALL_ENGINE,
+    )
+    run = only_run(tmp_path)
+    steps = read_metrics(run)
+    assert [step["step"] for step in steps if "heldout_greedy/success" in step] == [0, 2, 4]
+    assert (run / "evaluation" / "step-000004" / "heldout-t1").is_dir()
+    draw_curves([run], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from rl.clock import Clock
@@ -21,6 +23,14 @@ def test_the_loop_is_over_when_the_time_is_used_up():
 
 def test_without_a_limit_the_time_never_runs_out():
     assert not Clock(10, 0.0, elapsed=1e9).is_over()
+
+
+def test_a_pause_is_no_time_of_the_loop():
+    clock = Clock(10, 0.0)
+    before = clock.elapsed()
+    with clock.paused():
+        time.sleep(0.05)
+    assert clock.elapsed() - before < 0.05
 
 
 def test_the_parts_of_a_step_are_timed_by_name():

@@ -12,6 +12,7 @@ from envs.component import Component
 from envs.types import Message, Outcome, Task
 from rl import config as configs
 from rl.__main__ import main
+from rl.commands.compare import draw_curves
 from rl.commands.rollout import summary
 from rl.commands.train import cluster_and_overrides
 from rl.errors import BadInput
@@ -69,6 +70,13 @@ def test_compare_writes_the_control_into_the_first_summary(runs, capsys):
     assert summary["comparisons"]["after_vs_control"]["heldout-greedy"]["success"]["p"] == 1.0
     out = capsys.readouterr().out
     assert "second against first" in out
+
+
+def test_curves_of_a_run_that_measured_nothing_are_refused(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(configs.load("ppo_tiny").model_dump(mode="json")))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "timing_s/elapsed": 2.0}\n')
+    with pytest.raises(BadInput, match="no evaluation during training"):
+        draw_curves([tmp_path], tmp_path / "curves.png")
 
 
 def test_compare_leaves_the_summaries_alone_unless_told(runs):
