@@ -23,6 +23,7 @@ from envs.types import (
 )
 
 _ACTIONS_BY_NAME = {action.name: action for action in ACTIONS}
+_REFUSED = (ToolStatus.MALFORMED, ToolStatus.UNKNOWN_TOOL, ToolStatus.INVALID_ARGUMENTS)
 
 
 class Env(Protocol):
@@ -56,9 +57,18 @@ class ToolEnv:
     and `new_tools` (function schemas: what change_tools brings, once). Both may be absent.
     """
 
-    def __init__(self, task: Task, runner: ToolRunner) -> None:
+    def __init__(self, task: Task, runner: ToolRunner, patience: int | None = None) -> None:
+        """Start with the tools of the task.
+
+        Args:
+            task: what is to be done.
+            runner: runs the calls that fit.
+            patience: the episode ends, unfinished, with so many refused calls (malformed, of no tool, against the
+                schema); None: it goes on. Training wastes no turns on a policy that has lost its way.
+        """
         self.task = task
         self._runner = runner
+        self._patience = patience
         self._tools = {tool.name: tool for tool in task.tools}
         self._new_tools: tuple[ToolSpec, ...] | None = None
         self._tools_changed = False
@@ -77,6 +87,7 @@ class ToolEnv:
             return Step(messages=(), done=True)
         self._new_tools = None
         results = tuple([await self._answer(call) for call in message.calls])
+        self._lose_patience(results)
         if self._outcome is not None:
             return Step(messages=(), results=results, done=True)
         messages = tuple(Message(role="tool", content=result.content, call_id=result.call_id) for result in results)
@@ -85,6 +96,13 @@ class ToolEnv:
     async def close(self) -> Outcome:
         """How the episode ended."""
         return self._outcome or Outcome()
+
+    def _lose_patience(self, results: Sequence[ToolResult]) -> None:
+        if self._patience is None or self._outcome is not None:
+            return
+        self._patience -= sum(result.status in _REFUSED for result in results)
+        if self._patience <= 0:
+            self._outcome = Outcome(finished=False)
 
     def describe_tools(self, tools: Sequence[ToolSpec]) -> Json:
         """New tools as the policy reads them in the result of change_tools."""

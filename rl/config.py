@@ -70,6 +70,17 @@ class Model(Section):
         return self
 
 
+class EarlyDemonstrations(Section):
+    """What is demonstrated before `source.demonstrations` takes over."""
+
+    num: int = Field(ge=1)
+    """Tasks."""
+    demonstrations: Component
+    """As `source.demonstrations`."""
+    mask_errors: bool = False
+    """As `source.mask_errors`."""
+
+
 class Source(Section):
     """Where trajectories come from: rollouts, demonstrations made on demand, or a file of conversations."""
 
@@ -81,8 +92,10 @@ class Source(Section):
     """A message-space policy, called with a task and `seed`; its turns become the training data."""
     conversations: str = ""
     """JSONL or Parquet with `messages` and `tools` in OpenAI form, one conversation a row."""
-    mask_errors: bool | int = False
-    """Keep the erroneous turns of demonstrations as context and out of the loss; a number: of so many first ones."""
+    mask_errors: bool = False
+    """Keep the erroneous turns of demonstrations as context and out of the loss."""
+    early: EarlyDemonstrations | None = None
+    """Other demonstrations at the start of the run."""
     groups_per_step: int = Field(default=32, ge=1)
     group_size: int = Field(default=1, ge=1)
     """Trajectories of one task."""
@@ -98,9 +111,13 @@ class Source(Section):
         """Whether nothing is sampled from the policy."""
         return self.demonstrations is not None or bool(self.conversations)
 
-    def masks_errors(self, index: int) -> bool:
-        """Whether the errors of demonstration `index` are out of the loss."""
-        return self.mask_errors if isinstance(self.mask_errors, bool) else index < self.mask_errors
+    def demonstrated(self, index: int) -> tuple[Component, bool]:
+        """The demonstrator of task `index`, and whether its errors are out of the loss."""
+        if self.early is not None and index < self.early.num:
+            return self.early.demonstrations, self.early.mask_errors
+        if self.demonstrations is None:
+            raise ValueError("source.demonstrations: missing")
+        return self.demonstrations, self.mask_errors
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
@@ -108,6 +125,8 @@ class Source(Section):
             raise ValueError("source.conversations: stands alone, without source.tasks and source.demonstrations")
         if not self.conversations and not self.tasks:
             raise ValueError("source.tasks: missing; give a task file or a factory")
+        if self.early and not self.demonstrations:
+            raise ValueError("source.early: stands beside source.demonstrations, which takes over from it")
         return self
 
 
@@ -127,6 +146,8 @@ class Learner(Section):
     learning_rate: float = Field(default=1e-6, gt=0)
     adamw_learning_rate: float = Field(default=0.0, ge=0)
     """With Muon: of what AdamW trains beside it; 0: the same as learning_rate."""
+    value_learning_rate: float = Field(default=0.0, ge=0)
+    """Of a value head; 0: that of the rest."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
     momentum: float = Field(default=0.95, ge=0, lt=1)
@@ -160,6 +181,10 @@ class Evaluation(Section):
     seed: int = Field(default=20_000, ge=0)
     """Of the evaluation's tasks and sampling; the same whatever the run's seed, so that runs can be paired."""
     temperatures: list[Annotated[float, Field(ge=0)]] = Field(default=[1.0, 0.0], min_length=1)
+    max_turns: int = Field(default=0, ge=0)
+    """Turns of an evaluated episode; 0: as many as in training."""
+    env: Component | None = None
+    """Of evaluated episodes; None: that of training."""
 
     def wanted(self) -> bool:
         """Whether anything is measured."""
@@ -503,14 +528,20 @@ def _check_lengths(config: Config) -> None:
 def _check_source(config: Config) -> None:
     source, seed = config.source, config.run.seed
     _check_part("source.env", source.env, "task")
+    if config.evaluation.env is not None:
+        _check_part("evaluation.env", config.evaluation.env, "task")
     if source.conversations:
         _check_conversations(source.conversations)
         return
     task = _first_task(source.tasks, seed)
-    if source.demonstrations is not None:
-        _check_part("source.demonstrations", source.demonstrations, "task", seed=seed)
-        with _building("source.demonstrations", source.demonstrations):
-            source.demonstrations.build(task, seed=seed)
+    demonstrators = {"source.demonstrations": source.demonstrations}
+    if source.early is not None:
+        demonstrators["source.early.demonstrations"] = source.early.demonstrations
+    for key, demonstrator in demonstrators.items():
+        if demonstrator is not None:
+            _check_part(key, demonstrator, "task", seed=seed)
+            with _building(key, demonstrator):
+                demonstrator.build(task, seed=seed)
 
 
 def _first_task(tasks: Component | str, seed: int) -> Task:

@@ -47,7 +47,9 @@ def build_optimizer(model: RoleModel, config: LearnerConfig) -> torch.optim.Opti
 
     Every parameter group carries `base_lr`, the rate before the schedule.
     """
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    head = [parameter for name, parameter in named.items() if name.startswith("value_head.")]
+    trained = {name: parameter for name, parameter in named.items() if not name.startswith("value_head.")}
     hidden = hidden_matrices(model) if config.optimizer == "muon" else set()
     decayed = [parameter for parameter in trained.values() if parameter.ndim >= 2 and parameter not in hidden]
     plain = [parameter for parameter in trained.values() if parameter.ndim < 2]
@@ -57,6 +59,7 @@ def build_optimizer(model: RoleModel, config: LearnerConfig) -> torch.optim.Opti
     adamw = [
         _group(decayed, adamw_rate, weight_decay=config.weight_decay, betas=config.betas),
         _group(plain, adamw_rate, weight_decay=0.0, betas=config.betas),
+        _group(head, config.value_learning_rate or adamw_rate, weight_decay=0.0, betas=config.betas),
     ]
     adamw = [group for group in adamw if group["params"]]
     if config.optimizer == "adamw":

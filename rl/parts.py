@@ -49,6 +49,7 @@ def learner_config(config: Config) -> LearnerConfig:
         return LearnerConfig(
             learning_rate=learner.learning_rate,
             adamw_learning_rate=learner.adamw_learning_rate,
+            value_learning_rate=learner.value_learning_rate,
             optimizer=learner.optimizer,
             betas=(learner.betas[0], learner.betas[1]),
             momentum=learner.momentum,

@@ -263,18 +263,18 @@ class DemonstrationMaker:
 
     def __call__(self, index: int) -> ScoredGroup:
         """The group of one demonstration."""
-        assert self._source.demonstrations is not None
         task = self._tasks.task(index)
+        demonstrator, mask_errors = self._source.demonstrated(index)
         trajectory = asyncio.run(
             demonstrate(
                 task,
                 self._source.env.build,
-                self._source.demonstrations.build(task, seed=self._seed + index),
+                demonstrator.build(task, seed=self._seed + index),
                 self._renderer,
                 trajectory_id=f"demonstration-{index}",
                 group_id=f"demonstration-{index}",
                 max_turns=self._max_turns,
-                mask_errors=self._source.masks_errors(index),
+                mask_errors=mask_errors,
             )
         )
         return ScoredGroup(trajectories=(trajectory,))

@@ -23,15 +23,18 @@ def print_stages(console: Console, stages: Mapping[str, Mapping[str, Any]]) -> N
         console: where to.
         stages: evaluations by name, in the form of a stage of summary.json.
     """
-    for title, columns in sections(stages):
+    for cells in stage_cells(stages):
         console.print()
-        console.print(table(rates_cells(columns, title)))
+        console.print(table(cells))
+
+
+def stage_cells(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[Cells]:
+    """The tables of `print_stages`."""
+    for title, columns in sections(stages):
+        yield rates_cells(columns, title)
     greedy = {name: stage["greedy"] for name, stage in stages.items() if "greedy" in stage}
     detailed = greedy or stages
-    for cells in (kind_cells(detailed), error_cells(detailed)):
-        if cells.rows:
-            console.print()
-            console.print(table(cells))
+    yield from (cells for cells in (kind_cells(detailed), error_cells(detailed)) if cells.rows)
 
 
 def sections(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Mapping[str, Any]]]]:

@@ -216,9 +216,9 @@ class Session:
             await self.publish()
         return Evaluator(
             self.pool,
-            self.config.source.env,
+            self.config.evaluation.env or self.config.source.env,
             max_tokens=self.config.sampling.max_tokens,
-            max_turns=self.config.sampling.max_turns,
+            max_turns=self.config.evaluation.max_turns or self.config.sampling.max_turns,
             console=self.console,
         )
 

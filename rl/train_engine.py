@@ -27,6 +27,8 @@ class LearnerConfig:
     """Of AdamW, or of Muon where the optimizer is Muon."""
     adamw_learning_rate: float = 0.0
     """With Muon: the rate of what AdamW trains (embeddings, heads, biases, norms); 0: `learning_rate`."""
+    value_learning_rate: float = 0.0
+    """Of a value head, which starts at zero and has to follow the returns; 0: that of the rest."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.95)
     """Of AdamW."""

@@ -181,7 +181,7 @@ def _procedural_tool(name: str) -> WorldTool:
     """Tools of one compound noun share a parameter or two, so that a near tool is tempting."""
     compound = "_".join(name.split("_")[1:3])
     shared, own = random.Random(f"compound {compound}"), random.Random(f"tool {name}")
-    count = own.choices((1, 2, 3, 4), weights=(25, 38, 27, 10))[0]
+    count = own.choices((1, 2, 3, 4), weights=(30, 42, 24, 4))[0]
     parameters = {}
     for rng in [shared] * min(2, count) + [own] * 8:
         if len(parameters) < count:

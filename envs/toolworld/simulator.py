@@ -24,8 +24,8 @@ class ToolWorldEnv(ToolEnv):
     `task.facts["results"]` holds the result schema of every tool of the task, by name.
     """
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task, _Simulator(task))
+    def __init__(self, task: Task, patience: int | None = None) -> None:
+        super().__init__(task, _Simulator(task), patience)
 
     def describe_tools(self, tools: Sequence[ToolSpec]) -> Json:
         """One line each, as the tiny model's template lists tools."""

@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num", type=int, default=5, metavar="N", help="episodes or steps to show (default: 5)")
     parser.add_argument("--kind", metavar="KIND", help="only episodes of tasks of this kind")
     parser.add_argument("--id", metavar="TASK_ID", help="only the episode of this task")
+    parser.add_argument("--markdown", action="store_true", help="only the closing tables of a run, as Markdown")
     parser.add_argument("--wrong", action="store_true", help="only episodes with errors")
 
 
@@ -34,7 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.exists():
         raise BadInput(f"{path}: no such run or file")
     if (path / configs.RESOLVED_NAME).is_file():
-        show_run(path, arguments.num)
+        if arguments.markdown:
+            show_markdown(path)
+        else:
+            show_run(path, arguments.num)
     elif path.is_dir() and not any(path.rglob("*.parquet")):
         raise BadInput(f"{path}: neither a run (it has no {configs.RESOLVED_NAME}) nor episodes (it has no *.parquet)")
     else:
@@ -64,6 +68,24 @@ def show_run(directory: Path, num: int) -> None:
         console.print(f"{summary['seconds']} s, {summary['peak_memory_gb']} GB, commit {summary['commit'][:12]}")
     else:
         console.print("no summary: the run has not ended, or its recipe evaluates nothing")
+
+
+def show_markdown(directory: Path) -> None:
+    """Closing tables of a run, for a paper or a README.
+
+    Raises:
+        BadInput: the run has no summary.
+    """
+    from rl.report.markdown import markdown
+    from rl.report.summary import SUMMARY_NAME, read_summary
+    from rl.tables import stage_cells
+
+    if not (directory / SUMMARY_NAME).is_file():
+        raise BadInput(f"{directory}: no {SUMMARY_NAME}: the run has not ended, or its recipe evaluates nothing")
+    summary = read_summary(directory / SUMMARY_NAME)
+    stages = {name: summary[name] for name in ("before", "after", "control") if name in summary}
+    text = "\n".join(markdown(cells) for cells in stage_cells(stages))
+    make_console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_episodes(arguments: argparse.Namespace) -> None:

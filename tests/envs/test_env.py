@@ -66,6 +66,23 @@ async def test_each_call_gets_its_status_and_a_short_result(made, status, conten
     assert not step.done and step.tools is None
 
 
+async def test_an_episode_ends_unfinished_with_the_last_refusal_that_is_borne():
+    env = ToolEnv(make_task(), EchoRunner(), patience=2)
+    await env.open()
+    assert not (await env.step(said(call("get_weather", city="Rome")))).done
+    assert not (await env.step(said(call("get_wether", city="Rome")))).done
+    step = await env.step(said(call("get_weather")))
+    assert step.done and step.results[0].status == "invalid_arguments"
+    assert await env.close() == Outcome(finished=False)
+
+
+async def test_patience_is_not_lost_by_finishing():
+    env = ToolEnv(make_task(), EchoRunner(), patience=1)
+    await env.open()
+    assert (await env.step(said(call("get_wether"), call("finish", answer="x")))).done
+    assert (await env.close()).finished
+
+
 async def test_several_calls_are_answered_in_order():
     runner = EchoRunner()
     step = await ToolEnv(make_task(), runner).step(

@@ -72,6 +72,14 @@ def test_compare_writes_the_control_into_the_first_summary(runs, capsys):
     assert "second against first" in out
 
 
+def test_the_closing_tables_of_a_run_come_as_markdown(runs, capsys):
+    (runs[0] / "run.json").write_text("{}")
+    assert main(["show", str(runs[0]), "--markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "**Held-out tasks, tools never seen, temperature 1**"
+    assert any(line.startswith("| success |") for line in lines)
+
+
 def test_curves_of_a_run_that_measured_nothing_are_refused(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(configs.load("ppo_tiny").model_dump(mode="json")))
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "timing_s/elapsed": 2.0}\n')

@@ -8,7 +8,7 @@ from envs.component import Component
 from envs.tasks import write_tasks
 from envs.types import Message, Outcome, Task
 from rewards.types import Score
-from rl.config import Source
+from rl.config import EarlyDemonstrations, Source
 from rl.sample import ScoredGroup
 from rl.sources import (
     ConversationSource,
@@ -159,9 +159,11 @@ def test_no_conversations_are_refused():
         ConversationSource([], seed=0, start=0)
 
 
-def test_errors_are_masked_in_none_all_or_the_first_demonstrations():
-    masked = {
-        mask_errors: [Source(tasks="tasks.jsonl", mask_errors=mask_errors).masks_errors(index) for index in (0, 9, 10)]
-        for mask_errors in (False, True, 10)
-    }
-    assert masked == {False: [False] * 3, True: [True] * 3, 10: [True, True, False]}
+def test_early_demonstrations_have_a_demonstrator_and_a_mask_of_their_own():
+    early, late = Component(factory="a:Early"), Component(factory="a:Late")
+    source = Source(
+        tasks="tasks.jsonl",
+        demonstrations=late,
+        early=EarlyDemonstrations(num=10, demonstrations=early, mask_errors=True),
+    )
+    assert [source.demonstrated(index) for index in (0, 9, 10)] == [(early, True), (early, True), (late, False)]
