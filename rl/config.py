@@ -62,6 +62,8 @@ class Model(Section):
     """A Hugging Face model folder; `package:NAME` is one shipped with tether."""
     init: Component | None = None
     """Called with the folder to fill and `seed`; must leave a Hugging Face model and tokenizer there."""
+    renderer: Component = Component(factory="rollout.renderer:load_renderer")
+    """Called with the model folder and `max_context`: writes messages as tokens and reads calls from them."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Model:
@@ -449,6 +451,7 @@ def check_model(model: Model) -> None:
     Raises:
         BadInput: the folder, its configuration or its tokenizer is missing.
     """
+    _check_part("model.renderer", model.renderer, "model_path", max_context=0)
     if model.init is not None:
         _check_part("model.init", model.init, "directory", seed=0)
         return

@@ -14,10 +14,10 @@ import torch
 
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
 from rl.config import Config
-from rl.parts import needs_pool
+from rl.parts import build_renderer, needs_pool
 from rl.report.summary import provenance
 from rollout.demonstrations import demonstrate
-from rollout.renderer import ChatTemplateRenderer, load_renderer, prove_prefix_property
+from rollout.renderer import Renderer, prove_prefix_property
 from rollout.trajectory import Ending, Trajectory
 
 NUM_EXAMPLES = 50
@@ -102,20 +102,21 @@ def count_parameters(model_path: Path) -> int:
     return total
 
 
-def template(renderer: ChatTemplateRenderer) -> Iterator[Finding]:
+def template(renderer: Renderer) -> Iterator[Finding]:
     """Whether the chat template only appends over tool turns, and whether the parser reads what it writes."""
     try:
         prove_prefix_property(renderer)
     except ValueError as error:
         yield Finding(name="chat template", detail=str(error), ok=False)
         return
+    stop = renderer.decode(renderer.stop_token_ids[:1])
     yield Finding(
         name="chat template",
-        detail=f"append-only over tool turns, turns read back as written, stop token {renderer.stop!r}",
+        detail=f"append-only over tool turns, turns read back as written, stop token {stop!r}",
     )
 
 
-def stop_token(renderer: ChatTemplateRenderer, model_path: Path) -> Iterator[Finding]:
+def stop_token(renderer: Renderer, model_path: Path) -> Iterator[Finding]:
     """Whether the model's own end of sequence is the template's end of turn, as generation elsewhere assumes."""
     path = model_path / "generation_config.json"
     settings = json.loads((path if path.is_file() else model_path / "config.json").read_text())
@@ -129,7 +130,7 @@ def stop_token(renderer: ChatTemplateRenderer, model_path: Path) -> Iterator[Fin
     )
 
 
-def examples(renderer: ChatTemplateRenderer) -> list[Trajectory]:
+def examples(renderer: Renderer) -> list[Trajectory]:
     """Demonstrations of the tool world as the model would see them; every turn was read back by the parser.
 
     Raises:
@@ -156,7 +157,7 @@ def examples(renderer: ChatTemplateRenderer) -> list[Trajectory]:
     return asyncio.run(all_of_them())
 
 
-def lengths(trajectories: list[Trajectory], renderer: ChatTemplateRenderer, config: Config) -> Iterator[Finding]:
+def lengths(trajectories: list[Trajectory], renderer: Renderer, config: Config) -> Iterator[Finding]:
     """Whether episodes fit into the context, and turns into the token limit."""
     tokens = [len(trajectory.token_ids) for trajectory in trajectories]
     turns = [turn.end - turn.start for trajectory in trajectories for turn in trajectory.turns]
@@ -171,9 +172,9 @@ def lengths(trajectories: list[Trajectory], renderer: ChatTemplateRenderer, conf
     )
 
 
-def examine(config: Config, model_path: Path) -> tuple[list[Finding], Trajectory | None, ChatTemplateRenderer]:
+def examine(config: Config, model_path: Path) -> tuple[list[Finding], Trajectory | None, Renderer]:
     """All findings, an example if the parser reads one, and the renderer to show it with."""
-    renderer = load_renderer(model_path, max_context=config.rollout_pool.max_context)
+    renderer = build_renderer(config, model_path)
     found = [*versions(), *devices(config), *memory(config, model_path), *template(renderer)]
     found += stop_token(renderer, model_path)
     try:

@@ -23,7 +23,7 @@ from rl.train_engine import LearnerConfig
 from rollout.demonstrations import read_demonstrations
 from rollout.engine import Sampling
 from rollout.pool import CANARY_TOLERANCE, PoolConfig, RolloutPool
-from rollout.renderer import context_length, load_renderer
+from rollout.renderer import Renderer, context_length
 from rollout.worker import EpisodeSettings
 
 
@@ -96,16 +96,35 @@ def needs_pool(config: Config) -> bool:
     return not config.source.offline or config.evaluation.wanted()
 
 
-def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig:
-    """What the rollout pool starts: engines with the pool's settings, logging into the run directory.
+def renderer_component(config: Config, model_path: Path) -> Component:
+    """The renderer of a run, with the limit of context that it shares with the engine.
 
-    Engine and renderer have one limit of context, so that an episode ends before the engine would refuse it.
+    One limit, so that an episode ends before the engine would refuse it.
     """
+    limit = config.rollout_pool.max_context
+    own = {"max_context": min(context_length(model_path) or limit, limit)}
+    return Component(factory=config.model.renderer.factory, options=own | config.model.renderer.options)
+
+
+def build_renderer(config: Config, model_path: Path) -> Renderer:
+    """The renderer of a run.
+
+    Raises:
+        BadInput: the model has no tokenizer or chat template that it can work with.
+    """
+    try:
+        return renderer_component(config, model_path).build(str(model_path))
+    except ValueError as error:
+        raise BadInput(f"model {model_path}: {error}") from error
+
+
+def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig:
+    """What the rollout pool starts: engines with the pool's settings, logging into the run directory."""
     pool = config.rollout_pool
-    max_context = min(context_length(model_path) or pool.max_context, pool.max_context)
+    renderer = renderer_component(config, model_path)
     settings = {
         "dtype": pool.dtype,
-        "max_context": max_context,
+        "max_context": renderer.options["max_context"],
         "max_num_seqs": pool.concurrency,
         "kv_cache_gib": pool.kv_cache_gib or None,
         "gpu_memory_utilization": pool.gpu_memory_utilization,
@@ -116,7 +135,7 @@ def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig
     return PoolConfig(
         model_path=str(model_path.absolute()),
         engine=Component(factory=pool.engine.factory, options=settings | pool.engine.options),
-        renderer=Component(factory="rollout.renderer:load_renderer", options={"max_context": max_context}),
+        renderer=renderer,
         num_workers=pool.num_workers,
         concurrency=pool.concurrency,
         num_cpus=pool.num_cpus_per_worker,
@@ -145,7 +164,7 @@ def build_source(config: Config, model_path: Path, pool: RolloutPool | None, pos
     source, seed = config.source, config.run.seed
     if source.conversations:
         try:
-            trajectories = list(read_demonstrations(source.conversations, load_renderer(str(model_path))))
+            trajectories = list(read_demonstrations(source.conversations, build_renderer(config, model_path)))
         except ValueError as error:
             raise BadInput(str(error)) from error
         return ConversationSource(trajectories, seed=seed, start=position)
@@ -153,7 +172,7 @@ def build_source(config: Config, model_path: Path, pool: RolloutPool | None, pos
         maker = DemonstrationMaker(
             source=source,
             model_path=str(model_path),
-            max_context=config.rollout_pool.max_context,
+            renderer=renderer_component(config, model_path),
             max_turns=config.sampling.max_turns,
             seed=seed,
         )

@@ -16,7 +16,7 @@ from rl.interruption import Interruption
 from rl.logging import to_files
 from rollout.engine import EngineFailed
 from rollout.pool import RolloutPool
-from rollout.renderer import load_renderer, prove_prefix_property
+from rollout.renderer import prove_prefix_property
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def with_pool(config: Config, directory: Path, work: Callable[[RolloutPool], Awa
     to_files(directory / "logs")
     model_path = configs.model_path(config.model.path)
     try:
-        prove_prefix_property(load_renderer(str(model_path)))
+        prove_prefix_property(parts.build_renderer(config, model_path))
     except ValueError as error:
         raise BadInput(f"model {model_path}: {error}") from error
     pool_config = parts.pool_config(config, model_path, directory)

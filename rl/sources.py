@@ -25,7 +25,7 @@ from rl.config import Source
 from rl.sample import ScoredGroup
 from rollout.demonstrations import demonstrate
 from rollout.pool import RolloutPool
-from rollout.renderer import ChatTemplateRenderer, load_renderer
+from rollout.renderer import Renderer
 from rollout.trajectory import Trajectory
 
 PREFETCHED_STEPS = 2
@@ -229,28 +229,26 @@ class DemonstrationSource(BufferedSource):
 class DemonstrationMaker:
     """Makes the demonstration of an index: the same one in every process and every run."""
 
-    def __init__(
-        self, *, source: Source, model_path: str, max_turns: int, seed: int, max_context: int | None = None
-    ) -> None:
+    def __init__(self, *, source: Source, model_path: str, renderer: Component, max_turns: int, seed: int) -> None:
         """Describe what to make.
 
         Args:
             source: its tasks, env and demonstrator.
             model_path: whose tokenizer and chat template render the demonstrations.
+            renderer: factory(model_path, **options) -> renderer.
             max_turns: of one episode.
             seed: of tasks and demonstrators.
-            max_context: tokens of one episode at most; None: what the model takes.
         """
         self._source = source
         self._model_path = model_path
-        self._max_context = max_context
+        self._component = renderer
         self._max_turns = max_turns
         self._seed = seed
 
     @cached_property
-    def _renderer(self) -> ChatTemplateRenderer:
+    def _renderer(self) -> Renderer:
         """Made where it is first used: it is not sent between processes."""
-        return load_renderer(self._model_path, max_context=self._max_context)
+        return self._component.build(self._model_path)
 
     @cached_property
     def _tasks(self) -> Tasks:

@@ -49,7 +49,7 @@ from rl.sources import GroupSource
 from rl.tables import paired, print_paired, print_stages
 from rollout.engine import EngineFailed
 from rollout.pool import RolloutPool
-from rollout.renderer import load_renderer, prove_prefix_property
+from rollout.renderer import prove_prefix_property
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Session:
         state = checkpoint.read_state(resumed) if resumed else {"step": 0, "position": 0, "elapsed": 0.0}
         model_path = await asyncio.to_thread(parts.make_model, config, directory)
         try:
-            prove_prefix_property(load_renderer(str(model_path)))
+            prove_prefix_property(parts.build_renderer(config, model_path))
         except ValueError as error:
             raise BadInput(f"model {model_path}: {error}") from error
         console.print("starting " + ("learner and engine" if parts.needs_pool(config) else "learner"))
