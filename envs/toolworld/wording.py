@@ -1,109 +1,91 @@
-"""The user's wording: templates of requests and of argument lists, disjoint between training and held-out tasks.
+"""The user's wording: requests and argument lists put together from pieces, in combinations of either split.
 
-Single, missing-argument and unmatched-tools requests share their templates: a request must not give its kind away.
-All words of the held-out templates also occur in the training templates; their order is new.
+Every piece is used in training; which pieces stand together in a held-out task never does, as a hash of the
+combination decides. Single, missing-argument and unmatched-tools requests share their templates: a request must not
+give its kind away.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from envs.toolworld.catalogue import Split, WorldTool, spoken
 from envs.types import Json
 
-SINGLE: dict[Split, tuple[str, ...]] = {
-    "train": (
-        "{do}{args}",
-        "{do}{args}.",
-        "please {do}{args}.",
-        "can you {do}{args}?",
-        "I want to {do}{args}.",
-        "I need to {do}{args}.",
-        "help me {do}{args}.",
-        "could you please {do}{args}?",
-        "I want you to {do}{args}.",
-        "today I need to {do}{args}.",
-        "my task: {do}{args}.",
-        "now {do}{args}, thanks.",
-        "hello, {do}{args}.",
-        "it is time to {do}{args}.",
-        "hello, my task is to {do}{args}.",
-        "please help, I have to {do}{args}.",
-        "{lead}, please {do}.",
-        "{lead}, can you {do}?",
-    ),
-    "heldout": (
-        "hello, can you {do}{args}?",
-        "I need you to {do}{args}, please.",
-        "thanks, now I want to {do}{args}.",
-        "please help me to {do}{args}.",
-        "today my task is to {do}{args}.",
-        "could you help me {do}{args}?",
-        "I have to {do}{args} now.",
-        "{lead}, I need to {do}.",
-    ),
-}
+_HELDOUT_ONE_IN = 6
+
+_GREETINGS = ("", "hello, ", "thanks, ", "today ", "now ", "both, please: ")
+_ASKS = (
+    "{do}",
+    "please {do}",
+    "can you {do}",
+    "could you {do}",
+    "could you please {do}",
+    "I want to {do}",
+    "I need to {do}",
+    "I have to {do}",
+    "I want you to {do}",
+    "I need you to {do}",
+    "help me {do}",
+    "please help me to {do}",
+    "it is time to {do}",
+    "my task is to {do}",
+    "my task: {do}",
+)
+_CLOSINGS = ("", ".", "?", ", please.", ", thanks.", " now.")
+_CONNECTORS = (
+    ", then use its {link} to {do2}{args2}",
+    ", then {do2} with its {link}{more2}",
+    ". then {do2} with the {link} from it{more2}",
+    " and use the {link} to {do2}{args2}",
+    "; with the {link} from it {do2}{args2}",
+    " and then {do2} with that {link}{more2}",
+    ". use that {link} to {do2}{args2}",
+    ". after that {do2} with the {link}{more2}",
+    ", after that {do2} with the {link} from it{more2}",
+    " and then use its {link} to {do2}{args2}",
+)
+_JOINTS = (" and ", " and also ", "; ", "; also ", ", then ", ". ", ", also ", " and then ", " and to ")
+
+T = TypeVar("T")
+
+
+def _split(combinations: Iterable[T]) -> dict[Split, tuple[T, ...]]:
+    """The training and the held-out combinations."""
+    found: dict[Split, list[T]] = {"train": [], "heldout": []}
+    for combination in combinations:
+        digest = hashlib.sha256(repr(combination).encode()).digest()
+        found["heldout" if digest[0] % _HELDOUT_ONE_IN == 0 else "train"].append(combination)
+    return {split: tuple(members) for split, members in found.items()}
+
+
+SINGLE = _split(
+    [
+        greeting + ask.format(do="{do}{args}") + closing
+        for greeting, ask, closing in itertools.product(_GREETINGS[:-1], _ASKS, _CLOSINGS)
+    ]
+    + ["{lead}, " + ask + closing for ask, closing in itertools.product(_ASKS, _CLOSINGS)]
+)
 """{do}: the words of the tool; {args}: the arguments behind it; {lead}: the arguments before it."""
 
-CHAIN: dict[Split, tuple[str, ...]] = {
-    "train": (
-        "{do}{args}, then use its {link} to {do2}{args2}.",
-        "first {do}{args}, then {do2} with its {link}{more2}.",
-        "{do}{args}. then {do2} with the {link} from it{more2}.",
-        "please {do}{args} and use the {link} to {do2}{args2}.",
-        "I want to {do}{args}, then use the {link} to {do2}{args2}.",
-        "can you {do}{args}, then {do2} with its {link}{more2}?",
-        "{do}{args}; with the {link} from it {do2}{args2}.",
-        "help me {do}{args} and then {do2} with that {link}{more2}.",
-        "{do}{args}. use that {link} to {do2}{args2}.",
-        "I need to {do}{args}. after that {do2} with the {link}{more2}.",
-        "first {do}{args}. after that use its {link} to {do2}{args2}.",
-        "hello, {do}{args} and {do2} with the {link} from it{more2}.",
-        "my task: {do}{args}, then {do2} with that {link}{more2}.",
-        "today I want to {do}{args} and use its {link} to {do2}{args2}.",
-    ),
-    "heldout": (
-        "please {do}{args}. after that {do2} with its {link}{more2}.",
-        "first {do}{args} and use that {link} to {do2}{args2}.",
-        "I need to {do}{args}, then use the {link} from it to {do2}{args2}.",
-        "hello, can you {do}{args} and then use its {link} to {do2}{args2}?",
-        "{do}{args}, after that {do2} with the {link} from it{more2}.",
-        "my task is to {do}{args} and then {do2} with the {link}{more2}.",
-        "help me {do}{args}. then use that {link} to {do2}{args2}.",
-    ),
-}
+CHAIN = _split(
+    greeting + first + ask.format(do="{do}{args}") + connector + closing
+    for greeting, first, ask, connector, closing in itertools.product(
+        _GREETINGS[:-1], ("", "first "), _ASKS, _CONNECTORS, (".", "?")
+    )
+)
 """{link}: the parameter of the second call whose value comes from the first result; {more2}: the others, joined on."""
 
-PARALLEL: dict[Split, tuple[tuple[str, str], ...]] = {
-    "train": (
-        ("{all}.", " and "),
-        ("{all}.", "; "),
-        ("please {all}.", " and also "),
-        ("can you {all}?", " and "),
-        ("I want to {all}.", " and to "),
-        ("I need to {all}.", " and also "),
-        ("help me {all}.", ", then "),
-        ("hello, {all}.", "; also "),
-        ("my task: {all}.", ". "),
-        ("both: {all}.", "; "),
-        ("today {all}.", ", also "),
-        ("{all}, thanks.", " and also "),
-        ("could you please {all}?", " and then "),
-        ("it is time to {all}.", " and "),
-    ),
-    "heldout": (
-        ("hello, can you {all}?", " and also "),
-        ("please help me {all}.", "; also "),
-        ("I have to {all}.", " and then "),
-        ("today I want to {all}.", " and "),
-        ("both, please: {all}.", ". "),
-        ("could you {all}, thanks.", "; "),
-        ("my task is to {all}.", " and also to "),
-    ),
-}
+PARALLEL = _split(
+    (greeting + ask.format(do="{all}") + closing, joint)
+    for greeting, ask, closing, joint in itertools.product(_GREETINGS, _ASKS, _CLOSINGS, _JOINTS)
+)
 """The frame, and what stands between the clauses."""
 
 
@@ -129,33 +111,32 @@ class ArgumentStyle:
         return f"{self.opening}{body}{self.closing}"
 
 
-def _style(opening: str, item: str, separator: str, last: str | None = None, **options: Json) -> ArgumentStyle:
-    last = separator if last is None else last
-    return ArgumentStyle(opening=opening, item=item, separator=separator, last_separator=last, **options)
+_OPENINGS = (
+    (" with ", "", True),
+    (" where ", "", True),
+    (" using ", "", True),
+    (" for ", "", True),
+    (" (", ")", False),
+)
+_OPENINGS += ((": ", "", False), (", ", "", False))
+"""What opens and closes a list, and whether the list can also lead."""
+_ITEMS = ("{n} {v}", "{n} is {v}", "{n}: {v}", "{n} = {v}", "{v} as {n}")
+_SEPARATORS = ((", ", ", "), (", ", " and "), (" and ", " and "), ("; ", "; "))
 
-
-STYLES: dict[Split, tuple[ArgumentStyle, ...]] = {
-    "train": (
-        _style(" with ", "{n} {v}", ", ", " and ", leads=True),
-        _style(" with ", "{n} {v}", " and ", leads=True),
-        _style(" where ", "{n} is {v}", " and ", leads=True),
-        _style(" (", "{n}: {v}", ", ", closing=")"),
-        _style(": ", "{n} = {v}", ", "),
-        _style(" using ", "{v} as {n}", ", ", " and ", leads=True),
-        _style(" for ", "{n} {v}", ", ", " and ", leads=True),
-        _style(", ", "{n}: {v}", "; "),
-        _style(" with ", "{n} {v}", ", ", " and ", quoted=True),
-        _style(" (", "{n} = {v}", "; ", closing=")", quoted=True),
-    ),
-    "heldout": (
-        _style(" with ", "{n} = {v}", " and ", leads=True),
-        _style(" using ", "{n} {v}", ", ", leads=True),
-        _style(" for ", "{n}: {v}", ", ", " and ", leads=True),
-        _style(" (", "{v} as {n}", "; ", closing=")"),
-        _style(": ", "{n} is {v}", ", ", " and "),
-        _style(" where ", "{n} is {v}", ", ", quoted=True, leads=True),
-    ),
-}
+STYLES = _split(
+    ArgumentStyle(
+        opening=opening,
+        item=item,
+        separator=separator,
+        last_separator=last,
+        closing=closing,
+        quoted=quoted,
+        leads=leads,
+    )
+    for (opening, closing, leads), item, (separator, last), quoted in itertools.product(
+        _OPENINGS, _ITEMS, _SEPARATORS, (False, True)
+    )
+)
 
 _YES = ("yes", "on", "true")
 _NO = ("no", "off", "false")
