@@ -2,7 +2,15 @@
 
 Whether an error is made is decided by chance at a rate that depends only on the context, so a perfect imitator that
 decodes greedily makes the majority error where the rate is above one half: it guesses instead of asking, and calls
-instead of saying that no tool serves.
+instead of saying that no tool serves. Such a guess is rarely taken back: what a tool accepts looks like success.
+
+Every message but the last opens with a thought: the tool that is meant, and its parameters one by one. A question mark
+stands behind an optional one that is not used, `=?` behind what is missing, be it a value or the tool itself:
+
+    book_river_hotel(city, date=?, pets?)      the user must be asked for the date
+    book_river_hotel=?                         no such tool is offered
+
+So a tiny model finds what is missing by looking for one thing at a time.
 """
 
 from __future__ import annotations
@@ -20,15 +28,19 @@ from envs.types import Call, Json, MalformedCall, Message, Step, Task, TaskKind,
 ERROR_RATES: Mapping[str, float] = {
     TaskKind.MISSING_ARGUMENT: 0.65,
     TaskKind.UNMATCHED_TOOLS: 0.60,
-    "other": 0.10,
+    "other": 0.08,
 }
 """Probability of an error where the user must be asked, where other tools are needed, and at every other call. With the
-usual mix of kinds about 21 % of the calls other than `finish` are erroneous."""
+usual mix of kinds and INSISTENCE about 24 % of all calls are erroneous."""
 
 NO_ERRORS: Mapping[str, float] = dict.fromkeys(ERROR_RATES, 0.0)
 
+INSISTENCE = 0.8
+"""Probability of holding on to a guess where a deferral was due: refused, it is made again with made-up values, and
+once a tool accepts it the episode is finished with the result."""
+
 _ABANDON = 0.5
-"""Probability of finishing with the result of an erroneous call that the environment accepted."""
+"""Probability of finishing with the result of any other erroneous call that the environment accepted."""
 
 _SLIPS: Mapping[str, float] = {
     "near_tool": 22,
@@ -46,32 +58,50 @@ _SLIPS: Mapping[str, float] = {
 class Demonstrator:
     """A policy for one episode of one task. It knows the task's reference."""
 
-    def __init__(self, task: Task, seed: int = 0, error_rates: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        seed: int = 0,
+        error_rates: Mapping[str, float] | None = None,
+        insistence: float = INSISTENCE,
+    ) -> None:
         """Plan the episode.
 
         Args:
             task: a task with a reference.
             seed: decides the errors, together with the task's id.
             error_rates: replaces entries of ERROR_RATES; NO_ERRORS gives the gold policy.
+            insistence: replaces INSISTENCE; 0 demonstrates recovery from every guess.
 
         Raises:
-            ValueError: the task has no reference, or a rate has an unknown name.
+            ValueError: the task has no reference, a rate has an unknown name, or the insistence is no probability.
         """
         if task.reference is None:
             raise ValueError(f"task {task.task_id}: a demonstration needs a reference")
         unknown = sorted(set(error_rates or {}) - set(ERROR_RATES))
         if unknown:
             raise ValueError(f"error_rates {unknown}: expected {', '.join(ERROR_RATES)}")
+        if not 0 <= insistence <= 1:
+            raise ValueError(f"insistence {insistence}: expected a probability from 0 to 1")
         self.task = task
+        self._insistence = insistence
         self._rates = dict(ERROR_RATES) | dict(error_rates or {})
         self._rng = random.Random(f"{seed} {task.task_id}")
         calls = tuple(_with_texts(call, task) for call in task.reference)
         self._plan: list[tuple[ToolCall, ...]] = [(call,) for call in calls] if task.ordered else [calls]
+        wanted = task.facts.get("wanted")
+        self._target = (
+            _call(wanted) if wanted else next((call for call in calls if call.name not in ACTION_NAMES), None)
+        )
+        """The call that a deferral of the plan is about."""
         self._position = 0
         self._slipped = False
         self._due: tuple[ToolCall, ...] = ()
         """The right calls that the last erroneous message did not make."""
-        self._deferred = False
+        self._next_guess: ToolCall | None = None
+        """What follows if the erroneous call is refused, before the right calls do."""
+        self._abandons = False
+        """Whether the episode ends with the result of the erroneous call once it is accepted."""
         self._num_calls = 0
 
     def reply(
@@ -79,68 +109,80 @@ class Demonstrator:
     ) -> tuple[Message, bool]:
         """The next assistant message, and whether it is an error."""
         if self._slipped:
-            return self._after_slip(last_step)
+            return self._after_slip(last_step, tools)
         retries = _interrupted(messages, last_step)
         if retries:
-            return self._message(retries), False
+            return self._message(retries, tools), False
         if self._position == len(self._plan):
             return self._finish(self.task.answer or ""), False
         due = self._plan[self._position]
         rate = self._rates[_RATE_OF.get(due[0].name, "other")]
         if self._rng.random() < (1 - rate) ** len(due):
             self._position += 1
-            return self._message(due), False
+            return self._message(due, tools), False
         offered = [tool for tool in tools if tool.name not in ACTION_NAMES]
         calls, self._due = self._slip(due, offered)
         self._slipped = True
-        return self._message(calls), True
+        return self._message(calls, tools, about=self._due[0]), True
 
-    def _after_slip(self, last_step: Step | None) -> tuple[Message, bool]:
-        self._slipped = False
-        self._position += 1
+    def _after_slip(self, last_step: Step | None, tools: Sequence[ToolSpec]) -> tuple[Message, bool]:
         results = last_step.results if last_step else ()
         accepted = bool(results) and all(result.status == ToolStatus.OK for result in results)
-        if accepted and not self._deferred and self._rng.random() < _ABANDON:
+        if not accepted and self._next_guess is not None:
+            guess, self._next_guess = self._next_guess, None
+            return self._message((guess,), tools), True
+        self._slipped = False
+        self._position += 1
+        if accepted and self._abandons:
             self._position = len(self._plan)
             return self._finish(", ".join(_result_text(result.content) for result in results)), True
-        return self._message(self._due), False
+        return self._message(self._due, tools), False
 
     def _slip(
         self, due: tuple[ToolCall, ...], offered: Sequence[ToolSpec]
     ) -> tuple[tuple[Call, ...], tuple[ToolCall, ...]]:
         """Erroneous calls instead of the due ones, and the due calls that are still to be made after them."""
-        self._deferred = False
-        if due[0].name == TALK_TO_USER:
-            return (self._guess(due[0], self._plan[self._position + 1][0], offered),), due
-        if due[0].name == CHANGE_TOOLS:
-            return (self._call_anyway(offered),), due
+        self._next_guess = None
+        if due[0].name in _RATE_OF:
+            first, *more = self._guesses(due[0], offered)
+            self._abandons = self._rng.random() < self._insistence
+            if more and self._abandons:
+                self._next_guess = more[0]
+            return (first,), due
         kind = self._rng.choices(list(_SLIPS), list(_SLIPS.values()))[0]
         if kind == "needless_deferral":
-            self._deferred = True
+            self._abandons = False
             return (self._needless(due[0]),), due
+        self._abandons = self._rng.random() < _ABANDON
         index = self._rng.randrange(len(due))
         wrong = self._corrupt(kind, due[index], offered)
         return (*due[:index], wrong, *due[index + 1 :]), (due[index],)
 
-    def _guess(self, ask: ToolCall, call: ToolCall, offered: Sequence[ToolSpec]) -> Call:
-        """The call without asking: mostly with made-up values, else without the missing ones."""
-        arguments = dict(call.arguments)
-        spec = _spec(call.name, offered)
-        guessing = self._rng.random() < 0.8
-        for name in ask.arguments["missing"]:
-            if guessing:
-                arguments[name] = self._other_value(name, spec.properties[name], arguments[name])
-            else:
-                del arguments[name]
-        return ToolCall(name=call.name, arguments=arguments)
+    def _guesses(self, deferral: ToolCall, offered: Sequence[ToolSpec]) -> list[ToolCall]:
+        """A guess instead of the deferral, mostly one that will be accepted; behind another one, one that will be."""
+        if deferral.name == TALK_TO_USER:
+            return self._guesses_of_values(deferral.arguments["missing"], self._plan[self._position + 1][0], offered)
+        return self._guesses_of_tools(offered)
 
-    def _call_anyway(self, offered: Sequence[ToolSpec]) -> Call:
-        """A call although no offered tool serves: of the nearest tool, else of the tool that should exist."""
-        wanted = self.task.facts["wanted"]
-        call = ToolCall(name=wanted["name"], arguments=wanted["arguments"])
-        if self._rng.random() < 0.7 and offered:
-            return self._near_call(call, offered)
-        return call
+    def _guesses_of_values(self, missing: Sequence[str], call: ToolCall, offered: Sequence[ToolSpec]) -> list[ToolCall]:
+        """The call without asking: with made-up values, or first without the missing ones."""
+        spec = _spec(call.name, offered)
+        made_up = dict(call.arguments)
+        for name in missing:
+            made_up[name] = self._other_value(name, spec.properties[name], made_up[name])
+        guess = ToolCall(name=call.name, arguments=made_up)
+        if self._rng.random() < 0.8:
+            return [guess]
+        given = {name: value for name, value in call.arguments.items() if name not in missing}
+        return [ToolCall(name=call.name, arguments=given), guess]
+
+    def _guesses_of_tools(self, offered: Sequence[ToolSpec]) -> list[ToolCall]:
+        """A call although no offered tool serves: of the nearest tool, or first of the tool that should exist."""
+        call = _call(self.task.facts["wanted"])
+        if not offered:
+            return [call]
+        near = self._near_call(call, offered)
+        return [near] if self._rng.random() < 0.7 else [call, near]
 
     def _near_call(self, call: ToolCall, offered: Sequence[ToolSpec]) -> ToolCall:
         others = [tool for tool in offered if tool.name != call.name]
@@ -212,9 +254,17 @@ class Demonstrator:
         return f"{value} {self._rng.choice(words.ADJECTIVES)}" if isinstance(value, str) else value + 1
 
     def _finish(self, answer: str) -> Message:
-        return self._message((ToolCall(name=FINISH, arguments={"answer": answer}),))
+        return self._message((ToolCall(name=FINISH, arguments={"answer": answer}),), ())
 
-    def _message(self, calls: Sequence[Call]) -> Message:
+    def _message(self, calls: Sequence[Call], tools: Sequence[ToolSpec], *, about: ToolCall | None = None) -> Message:
+        """The calls, numbered, behind the thought that leads to them.
+
+        Args:
+            about: the call in whose place a needless deferral or a malformed call stands.
+        """
+        if about is None or about.name in ACTION_NAMES:
+            about = self._target
+        thoughts = [_thought(call, tools, about) for call in calls]
         numbered = []
         for call in calls:
             call_id = f"call_{self._num_calls}"
@@ -223,11 +273,34 @@ class Demonstrator:
                 numbered.append(ToolCall(call_id=call_id, name=call.name, arguments=call.arguments))
             else:
                 numbered.append(MalformedCall(call_id=call_id, text=call.text, reason=call.reason))
-        return Message(role="assistant", calls=tuple(numbered))
+        return Message(role="assistant", content="; ".join(filter(None, thoughts)), calls=tuple(numbered))
 
 
 _RATE_OF = {TALK_TO_USER: TaskKind.MISSING_ARGUMENT, CHANGE_TOOLS: TaskKind.UNMATCHED_TOOLS}
 _SPARE_PARAMETERS = ("city", "color", "days", "limit", "owner", "language", "amount", "note")
+
+
+def _call(value: Mapping[str, Json]) -> ToolCall:
+    return ToolCall(name=value["name"], arguments=value["arguments"])
+
+
+def _thought(call: Call, tools: Sequence[ToolSpec], about: ToolCall | None) -> str:
+    """What leads to a call; to a deferral or a malformed call, what the call it stands for would need."""
+    missing: Sequence[str] = ()
+    if isinstance(call, MalformedCall) or call.name in ACTION_NAMES:
+        if about is None or (isinstance(call, ToolCall) and call.name == FINISH):
+            return ""
+        if isinstance(call, ToolCall):
+            if call.name == CHANGE_TOOLS:
+                return f"{about.name}=?"
+            missing = call.arguments["missing"]
+        call = about
+    spec = next((tool for tool in tools if tool.name == call.name), None)
+    if spec is None:
+        return f"{call.name}({', '.join(call.arguments)})"
+    marks = {name: "?" for name in spec.properties if name not in spec.required and name not in call.arguments}
+    marks |= dict.fromkeys(missing, "=?")
+    return f"{call.name}({', '.join(name + marks.get(name, '') for name in spec.properties)})"
 
 
 def question(missing: Sequence[str]) -> str:

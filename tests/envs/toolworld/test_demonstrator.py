@@ -46,8 +46,8 @@ async def test_the_share_of_erroneous_calls_is_that_of_real_demonstrations(catal
             if isinstance(first, MalformedCall) or first.name != FINISH:
                 total_but_finish += len(turn.message.calls)
                 bad_but_finish += turn.erroneous
-    assert 0.17 <= bad / total <= 0.25
-    assert 0.17 <= bad_but_finish / total_but_finish <= 0.25
+    assert 0.20 <= bad / total <= 0.26
+    assert 0.20 <= bad_but_finish / total_but_finish <= 0.26
 
 
 @pytest.mark.parametrize(("kind", "deferral"), [("missing_argument", TALK_TO_USER), ("unmatched_tools", CHANGE_TOOLS)])
@@ -83,7 +83,31 @@ async def test_demonstrations_recover_from_refused_errors_and_sometimes_from_acc
             finished_right[refused, turns[-1].erroneous] += 1
             if refused and len(errors) == 1:
                 assert outcome.answer == task.answer
-    assert finished_right[False, False] > 50 and finished_right[False, True] > 50
+    assert finished_right[False, False] > 30 and finished_right[False, True] > 50
+
+
+@pytest.mark.parametrize(("kind", "deferral"), [("missing_argument", TALK_TO_USER), ("unmatched_tools", CHANGE_TOOLS)])
+@pytest.mark.parametrize("insistence", [0.0, 1.0])
+async def test_who_insists_does_not_defer_after_an_accepted_guess_and_who_does_not_insist_always_defers(
+    kind, deferral, insistence, play
+):
+    num_guesses = Counter()
+    for task in ToolWorldTasks(kinds={kind: 1.0}, num=300):
+        demonstrator = Demonstrator(task, 4, ALWAYS | {"other": 0.0}, insistence)
+        turns, outcome = await play(ToolWorldEnv(task), demonstrator, task)
+        deferred = any(call.name == deferral for call in calls_of(turns))
+        assert outcome.finished and turns[-1].erroneous != deferred
+        if insistence == 0.0:
+            assert [turn.erroneous for turn in turns] == [True] + [False] * (len(turns) - 1)
+        elif not deferred:
+            *guesses, last = turns
+            assert [result.status for result in guesses[-1].step.results] == [ToolStatus.OK]
+            assert last.message.calls[0].name == FINISH
+        num_guesses[deferred, sum(turn.erroneous for turn in turns[:-1])] += 1
+    # A tool that refuses even the made-up values is rare, and ends the guessing.
+    deferred = sum(num for (deferred, _), num in num_guesses.items() if deferred)
+    assert deferred == 300 if insistence == 0.0 else deferred < 15
+    assert insistence == 0.0 or (num_guesses[False, 1] > 150 and num_guesses[False, 2] > 30)
 
 
 async def test_errors_follow_from_the_seed(play):
@@ -119,5 +143,7 @@ def test_unknown_rates_and_tasks_without_reference_are_refused():
     task = ToolWorldTasks().task(0)
     with pytest.raises(ValueError, match="expected"):
         Demonstrator(task, 0, {"nothing": 1.0})
+    with pytest.raises(ValueError, match="insistence 1.5: expected"):
+        Demonstrator(task, 0, insistence=1.5)
     with pytest.raises(ValueError, match="reference"):
         Demonstrator(type(task)(task_id="x", prompt=task.prompt, tools=()))
