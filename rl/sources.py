@@ -11,10 +11,10 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from envs.component import Component
 from envs.tasks import read_tasks
@@ -30,6 +30,8 @@ from rollout.trajectory import Trajectory
 
 PREFETCHED_STEPS = 2
 """Steps of demonstrations that are made ahead of the learner."""
+
+T = TypeVar("T")
 
 
 class GroupSource(Protocol):
@@ -263,7 +265,7 @@ class DemonstrationMaker:
         """The group of one demonstration."""
         task = self._tasks.task(index)
         demonstrator, mask_errors = self._source.demonstrated(index)
-        trajectory = asyncio.run(
+        trajectory = _completed(
             demonstrate(
                 task,
                 self._source.env.build,
@@ -276,6 +278,16 @@ class DemonstrationMaker:
             )
         )
         return ScoredGroup(trajectories=(trajectory,))
+
+
+def _completed(work: Coroutine[Any, Any, T]) -> T:
+    """What asyncio.run does, without its signal handler: installing that prints the last result, at twice the price
+    of making it."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
 
 
 _worker_maker: DemonstrationMaker | None = None

@@ -25,6 +25,10 @@ KIND_WEIGHTS: Mapping[str, float] = {
 NO_TOOL_SHARE = 1 / 3
 """Share of unmatched-tools tasks that no tool at all can serve."""
 
+FOREIGN_SHARE = 2 / 3
+"""Share of unmatched-tools tasks that offer the tools of another request, as Relign makes all of them (A.5). The others
+are harder: of tools alike, just the right one is not offered."""
+
 
 class ToolWorldTasks:
     """A deterministic, endless or bounded sequence of tasks."""
@@ -154,8 +158,11 @@ class _Builder:
     def _unmatched(self) -> Task:
         tool = self._target()
         arguments = self._arguments(tool)
-        near = self._offer([tool], count=self.rng.randint(4, 6))
-        self.offered = [other for other in near if other.name != tool.name]
+        if self.rng.random() < FOREIGN_SHARE:
+            self.offered = self._foreign(tool)
+        else:
+            near = self._offer([tool], count=self.rng.randint(4, 6))
+            self.offered = [other for other in near if other.name != tool.name]
         reference = [ToolCall(name=CHANGE_TOOLS, arguments={})]
         answer = f"no tool can {tool.phrase}"
         if self.rng.random() >= NO_TOOL_SHARE:
@@ -255,6 +262,14 @@ class _Builder:
         chosen = list(tools.values())
         self.rng.shuffle(chosen)
         return chosen
+
+    def _foreign(self, tool: WorldTool) -> list[WorldTool]:
+        """What another request would be offered; no two words of a name are those of `tool`."""
+        wanted = set(tool.phrase.split())
+        while True:
+            offered = self._offer([self._target()])
+            if all(len(wanted & set(other.phrase.split())) < 2 for other in offered):
+                return offered
 
     def _simulate(self, tool: WorldTool, arguments: Mapping[str, Json]) -> dict[str, Json]:
         return simulate(self.seed, tool.name, arguments, self.results.get(tool.name, tool.results))

@@ -162,16 +162,22 @@ def test_missing_values_are_required_left_out_and_known_to_the_user():
                 assert not re.search(rf"{label} ?(=|:|is)", request(task))
 
 
-def test_no_offered_tool_serves_an_unmatched_request_and_a_near_one_begins_alike():
+def test_no_offered_tool_serves_an_unmatched_request_and_a_third_of_the_time_one_begins_alike():
     tasks = tasks_of("unmatched_tools")
+    num_foreign = 0
     for task in tasks:
         wanted = task.facts["wanted"]["name"]
         assert wanted not in {tool.name for tool in task.tools}
-        assert any(tool.name.split("_")[0] == wanted.split("_")[0] for tool in task.tools)
+        shared = [len(set(tool.name.split("_")) & set(wanted.split("_"))) for tool in task.tools]
+        if max(shared) < 2:
+            num_foreign += 1
+        else:
+            assert any(tool.name.split("_")[0] == wanted.split("_")[0] for tool in task.tools)
         new = [tool["name"] for tool in task.facts["new_tools"]]
         assert [call.name for call in reference(task)] == [CHANGE_TOOLS, *([wanted] if new else [])]
         assert not new or wanted in new
     assert 0.25 < sum(not task.facts["new_tools"] for task in tasks) / len(tasks) < 0.42
+    assert 0.6 < num_foreign / len(tasks) < 0.75
 
 
 def test_the_linking_value_of_a_chain_is_not_in_the_request():
