@@ -3,14 +3,6 @@
 Whether an error is made is decided by chance at a rate that depends only on the context, so a perfect imitator that
 decodes greedily makes the majority error where the rate is above one half: it guesses instead of asking, and calls
 instead of saying that no tool serves. Such a guess is rarely taken back: what a tool accepts looks like success.
-
-Every message but the last opens with a thought: the tool that is meant, and its parameters one by one. A question mark
-stands behind an optional one that is not used, `=?` behind what is missing, be it a value or the tool itself:
-
-    book_river_hotel(city, date=?, pets?)      the user must be asked for the date
-    book_river_hotel=?                         no such tool is offered
-
-So a tiny model finds what is missing by looking for one thing at a time.
 """
 
 from __future__ import annotations
@@ -89,11 +81,6 @@ class Demonstrator:
         self._rng = random.Random(f"{seed} {task.task_id}")
         calls = tuple(_with_texts(call, task) for call in task.reference)
         self._plan: list[tuple[ToolCall, ...]] = [(call,) for call in calls] if task.ordered else [calls]
-        wanted = task.facts.get("wanted")
-        self._target = (
-            _call(wanted) if wanted else next((call for call in calls if call.name not in ACTION_NAMES), None)
-        )
-        """The call that a deferral of the plan is about."""
         self._position = 0
         self._slipped = False
         self._due: tuple[ToolCall, ...] = ()
@@ -109,34 +96,34 @@ class Demonstrator:
     ) -> tuple[Message, bool]:
         """The next assistant message, and whether it is an error."""
         if self._slipped:
-            return self._after_slip(last_step, tools)
+            return self._after_slip(last_step)
         retries = _interrupted(messages, last_step)
         if retries:
-            return self._message(retries, tools), False
+            return self._message(retries), False
         if self._position == len(self._plan):
             return self._finish(self.task.answer or ""), False
         due = self._plan[self._position]
         rate = self._rates[_RATE_OF.get(due[0].name, "other")]
         if self._rng.random() < (1 - rate) ** len(due):
             self._position += 1
-            return self._message(due, tools), False
+            return self._message(due), False
         offered = [tool for tool in tools if tool.name not in ACTION_NAMES]
         calls, self._due = self._slip(due, offered)
         self._slipped = True
-        return self._message(calls, tools, about=self._due[0]), True
+        return self._message(calls), True
 
-    def _after_slip(self, last_step: Step | None, tools: Sequence[ToolSpec]) -> tuple[Message, bool]:
+    def _after_slip(self, last_step: Step | None) -> tuple[Message, bool]:
         results = last_step.results if last_step else ()
         accepted = bool(results) and all(result.status == ToolStatus.OK for result in results)
         if not accepted and self._next_guess is not None:
             guess, self._next_guess = self._next_guess, None
-            return self._message((guess,), tools), True
+            return self._message((guess,)), True
         self._slipped = False
         self._position += 1
         if accepted and self._abandons:
             self._position = len(self._plan)
             return self._finish(", ".join(_result_text(result.content) for result in results)), True
-        return self._message(self._due, tools), False
+        return self._message(self._due), False
 
     def _slip(
         self, due: tuple[ToolCall, ...], offered: Sequence[ToolSpec]
@@ -254,17 +241,9 @@ class Demonstrator:
         return f"{value} {self._rng.choice(words.ADJECTIVES)}" if isinstance(value, str) else value + 1
 
     def _finish(self, answer: str) -> Message:
-        return self._message((ToolCall(name=FINISH, arguments={"answer": answer}),), ())
+        return self._message((ToolCall(name=FINISH, arguments={"answer": answer}),))
 
-    def _message(self, calls: Sequence[Call], tools: Sequence[ToolSpec], *, about: ToolCall | None = None) -> Message:
-        """The calls, numbered, behind the thought that leads to them.
-
-        Args:
-            about: the call in whose place a needless deferral or a malformed call stands.
-        """
-        if about is None or about.name in ACTION_NAMES:
-            about = self._target
-        thoughts = [_thought(call, tools, about) for call in calls]
+    def _message(self, calls: Sequence[Call]) -> Message:
         numbered = []
         for call in calls:
             call_id = f"call_{self._num_calls}"
@@ -273,7 +252,7 @@ class Demonstrator:
                 numbered.append(ToolCall(call_id=call_id, name=call.name, arguments=call.arguments))
             else:
                 numbered.append(MalformedCall(call_id=call_id, text=call.text, reason=call.reason))
-        return Message(role="assistant", content="; ".join(filter(None, thoughts)), calls=tuple(numbered))
+        return Message(role="assistant", calls=tuple(numbered))
 
 
 _RATE_OF = {TALK_TO_USER: TaskKind.MISSING_ARGUMENT, CHANGE_TOOLS: TaskKind.UNMATCHED_TOOLS}
@@ -282,25 +261,6 @@ _SPARE_PARAMETERS = ("city", "color", "days", "limit", "owner", "language", "amo
 
 def _call(value: Mapping[str, Json]) -> ToolCall:
     return ToolCall(name=value["name"], arguments=value["arguments"])
-
-
-def _thought(call: Call, tools: Sequence[ToolSpec], about: ToolCall | None) -> str:
-    """What leads to a call; to a deferral or a malformed call, what the call it stands for would need."""
-    missing: Sequence[str] = ()
-    if isinstance(call, MalformedCall) or call.name in ACTION_NAMES:
-        if about is None or (isinstance(call, ToolCall) and call.name == FINISH):
-            return ""
-        if isinstance(call, ToolCall):
-            if call.name == CHANGE_TOOLS:
-                return f"{about.name}=?"
-            missing = call.arguments["missing"]
-        call = about
-    spec = next((tool for tool in tools if tool.name == call.name), None)
-    if spec is None:
-        return f"{call.name}({', '.join(call.arguments)})"
-    marks = {name: "?" for name in spec.properties if name not in spec.required and name not in call.arguments}
-    marks |= dict.fromkeys(missing, "=?")
-    return f"{call.name}({', '.join(name + marks.get(name, '') for name in spec.properties)})"
 
 
 def question(missing: Sequence[str]) -> str:

@@ -110,48 +110,6 @@ async def test_who_insists_does_not_defer_after_an_accepted_guess_and_who_does_n
     assert insistence == 0.0 or (num_guesses[False, 1] > 150 and num_guesses[False, 2] > 30)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_thought_names_the_tool_and_marks_what_is_missing(kind, play):
-    for task in ToolWorldTasks(kinds={kind: 1.0}, catalogue="mixed", num=100):
-        turns, _ = await play(ToolWorldEnv(task), Demonstrator(task, 0, NO_ERRORS), task)
-        *before, last = turns
-        assert last.message.content == ""
-        for turn in before:
-            thoughts = turn.message.content.split("; ")
-            for call, thought in zip(turn.message.calls, thoughts, strict=True):
-                name, opening, listed = thought.rstrip(")").partition("(")
-                parameters = listed.split(", ")
-                missing = [parameter.removesuffix("=?") for parameter in parameters if parameter.endswith("=?")]
-                used = [parameter for parameter in parameters if parameter and not parameter.endswith("?")]
-                if call.name == CHANGE_TOOLS:
-                    assert name == f"{task.facts['wanted']['name']}=?" and not opening
-                elif call.name == TALK_TO_USER:
-                    assert sorted(missing) == sorted(call.arguments["missing"])
-                else:
-                    assert name == call.name and not missing and set(used) == set(call.arguments)
-
-
-@pytest.mark.parametrize("kind", ["missing_argument", "unmatched_tools"])
-async def test_the_thought_of_a_guess_misses_nothing(kind, play):
-    for task in ToolWorldTasks(kinds={kind: 1.0}, num=200):
-        turns, _ = await play(ToolWorldEnv(task), Demonstrator(task, 5, ALWAYS, 1.0), task)
-        assert turns[0].message.content.startswith(f"{turns[0].message.calls[0].name}(")
-        assert "=?" not in turns[0].message.content
-
-
-async def test_a_needless_deferral_is_thought_needful(play):
-    marks = Counter()
-    for task in ToolWorldTasks(kinds={"single": 1.0}, num=400):
-        turns, _ = await play(ToolWorldEnv(task), Demonstrator(task, 6, ALWAYS), task)
-        (call,) = turns[0].message.calls
-        if isinstance(call, ToolCall) and call.name in ACTION_NAMES:
-            assert turns[0].message.content.count("=?") == 1
-            marks[call.name] += 1
-        else:
-            assert "=?" not in turns[0].message.content
-    assert set(marks) == {TALK_TO_USER, CHANGE_TOOLS}
-
-
 async def test_errors_follow_from_the_seed(play):
     tasks = list(ToolWorldTasks(num=50))
 
