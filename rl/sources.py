@@ -281,8 +281,10 @@ class DemonstrationMaker:
 
 
 def _completed(work: Coroutine[Any, Any, T]) -> T:
-    """What asyncio.run does, without its signal handler: installing that prints the last result, at twice the price
-    of making it."""
+    """The result of `work`.
+
+    `asyncio.run` would install a signal handler each time, which formats the last result: at twice the price of it.
+    """
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
