@@ -24,7 +24,7 @@ $(STAMP): requirements/cpu.lock requirements/install.sh pyproject.toml
 train: $(STAMP) ## the main job: PPO on the shipped start, evaluated before and after (ARGS="key=value ...")
 	@$(RUN) $(BIN)/tether train ppo_tiny laptop $(ARGS)
 
-train-quick: $(STAMP) ## the same with a third of the steps and fewer evaluation tasks
+train-quick: $(STAMP) ## the same with a fifth of the steps and fewer evaluation tasks
 	@$(RUN) $(BIN)/tether train ppo_quick laptop $(ARGS)
 
 control: $(STAMP) ## plain SFT for the seconds that a PPO run learned, and their paired tests (PPO=runs/NAME)
