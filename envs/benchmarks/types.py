@@ -1,0 +1,27 @@
+"""What every reader of a benchmark gives: named subsets, and the tasks of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from envs.types import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """One public benchmark as files in a folder.
+
+    A task of it has the id `NAME/SUBSET/RECORD`. Its `facts["benchmark"]` is a JSON object with all that the published
+    metric needs and the policy does not see; `facts["gold_fault"]`, where present, names the known fault of the gold
+    that the reader handled.
+    """
+
+    name: str
+    subsets: tuple[str, ...]
+    """In the order of reports."""
+    read: Callable[[Path, str], Iterator[Task]]
+    """Tasks of one subset in file order, from a folder. Raises ValueError: `FILE:LINE: what, expected`."""
+    gold_faults: Mapping[str, str] = field(default_factory=dict)
+    """Name of each known fault of the gold, and what the reader does about it."""

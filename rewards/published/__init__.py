@@ -1,0 +1,1 @@
+"""Metrics of public benchmarks exactly as published, beside tether's own rates."""

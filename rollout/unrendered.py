@@ -1,0 +1,46 @@
+"""Trajectories without tokens: recorded outputs that are scored and never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from envs.types import Message, Outcome, Task, ToolResult, ToolSpec
+from rollout.trajectory import UNKNOWN_VERSION, Ending, Trajectory, Turn
+
+
+def unrendered(
+    task: Task,
+    replies: Sequence[tuple[Message, Sequence[ToolResult]]],
+    *,
+    tools: Sequence[ToolSpec] | None = None,
+    trajectory_id: str = "",
+    finished: bool = True,
+    answer: str | None = None,
+) -> Trajectory:
+    """A trajectory of recorded assistant messages and their results, with no tokens and so no token spans.
+
+    Args:
+        task: what was to be done.
+        replies: each assistant message with the results of its calls, in order.
+        tools: what was offered; None: the tools of the task alone, without tether's actions.
+        trajectory_id: the task's id if empty.
+        finished: whether the policy ended the episode itself.
+        answer: its final answer, if it gave one.
+    """
+    nothing = np.zeros(0)
+    return Trajectory(
+        trajectory_id=trajectory_id or task.task_id,
+        group_id=task.task_id,
+        task=task,
+        tools=task.tools if tools is None else tuple(tools),
+        turns=tuple(Turn(message=message, results=tuple(results), start=0, end=0) for message, results in replies),
+        token_ids=nothing.astype(np.int32),
+        action_mask=nothing.astype(bool),
+        logprobs=nothing.astype(np.float32),
+        oldest_version=UNKNOWN_VERSION,
+        newest_version=UNKNOWN_VERSION,
+        ending=Ending.COMPLETED,
+        outcome=Outcome(finished=finished, answer=answer),
+    )
