@@ -74,9 +74,7 @@ def dialogues(folder: Path) -> Iterator[Dialogue]:
             yield _dialogue(recorded, level, documents)
 
 
-def _call_task(
-    recorded: _Recorded, index: int, level: str, documents: Mapping[str, ToolSpec], *, weight: int
-) -> Task:
+def _call_task(recorded: _Recorded, index: int, level: str, documents: Mapping[str, ToolSpec], *, weight: int) -> Task:
     call = recorded.messages[index].calls[0]
     assert isinstance(call, ToolCall)
     reference = (ToolCall(name=call.name, arguments=call.arguments),)
@@ -137,9 +135,7 @@ def _dialogue(recorded: _Recorded, level: str, documents: Mapping[str, ToolSpec]
     )
 
 
-def _offered(
-    recorded: _Recorded, index: int, level: str, documents: Mapping[str, ToolSpec]
-) -> tuple[ToolSpec, ...]:
+def _offered(recorded: _Recorded, index: int, level: str, documents: Mapping[str, ToolSpec]) -> tuple[ToolSpec, ...]:
     """The tools whose documents the policy has at message `index`."""
     if level == "level_1":
         messages: Sequence[Message] = recorded.messages

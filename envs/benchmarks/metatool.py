@@ -48,7 +48,9 @@ def _selection(where: str, record: Mapping[str, Json], task_id: str) -> Task:
     right = record["tool"] if isinstance(record["tool"], list) else []
     names = {tool.name for tool in tools}
     if not names:
-        raise ValueError(f"{where}: no tools in action_prompt, expected lines `1. tool name: ..., tool description: ...`")
+        raise ValueError(
+            f"{where}: no tools in action_prompt, expected lines `1. tool name: ..., tool description: ...`"
+        )
     if not names >= set(right):
         raise ValueError(f"{where}: {right} are not all listed, expected the right tools among {sorted(names)}")
     return Task(

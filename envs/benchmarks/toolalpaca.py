@@ -35,7 +35,9 @@ def read(folder: Path, subset: str) -> Iterator[Task]:
         instructions = field(where, record, "Instructions", list)
         gold = field(where, record, "Golden_Answers", list)
         if len(gold) != len(instructions):
-            raise ValueError(f"{where}: {len(gold)} gold answers, expected one for each of {len(instructions)} instructions")
+            raise ValueError(
+                f"{where}: {len(gold)} gold answers, expected one for each of {len(instructions)} instructions"
+            )
         secrets = frozenset(record.get("Authentication") or ())
         for number, (instruction, actions) in enumerate(zip(instructions, gold, strict=True)):
             yield _task(f"toolalpaca/{subset}/{name}:{number}", instruction, actions, tools, secrets)
@@ -132,7 +134,9 @@ def _tools(where: str, record: Mapping[str, Json]) -> Iterator[ToolSpec]:
         yield ToolSpec(
             name=name,
             description=operation.get("summary") or operation.get("description") or "",
-            parameters=_parameters(document, [*shared.get("parameters", ()), *operation.get("parameters", ())], operation),
+            parameters=_parameters(
+                document, [*shared.get("parameters", ()), *operation.get("parameters", ())], operation
+            ),
         )
 
 

@@ -35,9 +35,7 @@ class Nestful:
 
     def record(self, trajectory: Trajectory) -> Record:
         """partial_match and full_match, and what F1 over a set needs: a 1 for each name called and argument filled."""
-        made = [
-            _closed(call) for turn in trajectory.turns for call in turn.message.calls if isinstance(call, ToolCall)
-        ]
+        made = [_closed(call) for turn in trajectory.turns for call in turn.message.calls if isinstance(call, ToolCall)]
         gold = _gold(trajectory.task)
         partial = _partial(gold, made)
         return {
@@ -45,9 +43,7 @@ class Nestful:
             "full_match": float(partial == 1.0),
             **{_CALLED + call.name: 1.0 for call in made},
             **{
-                _FILLED + name + _SEPARATOR + pair: 1.0
-                for name, pairs in _last_of_each(made).items()
-                for pair in pairs
+                _FILLED + name + _SEPARATOR + pair: 1.0 for name, pairs in _last_of_each(made).items() for pair in pairs
             },
         }
 

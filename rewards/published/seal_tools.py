@@ -60,7 +60,9 @@ def _readable(trajectory: Trajectory) -> list[ToolCall] | None:
 
 
 def _right(made: ToolCall, gold: ToolCall) -> int:
-    return sum(name in gold.arguments and str(value) == str(gold.arguments[name]) for name, value in made.arguments.items())
+    return sum(
+        name in gold.arguments and str(value) == str(gold.arguments[name]) for name, value in made.arguments.items()
+    )
 
 
 def _figures(records: Sequence[Record]) -> dict[str, float | None]:

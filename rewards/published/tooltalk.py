@@ -29,17 +29,17 @@ Equal = bool | None
 """Whether two calls are equal; None: undecided."""
 
 _FIGURES = ("precision", "recall", "action_precision", "bad_action_rate", "success_rate")
+_NEEDS = (
+    "text arguments that differ need the similarity of an embedding model (sent2vec), and calls that are not gold calls "
+    "the simulated services; given only where no call of the set needs either"
+)
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
 class ToolTalk:
     """The calls of one turn, and the figures of the conversations of a set."""
 
-    missing: Mapping[str, str] = {
-        name: "text arguments that differ need the similarity of an embedding model (sent2vec), and calls that are not "
-        "gold calls the simulated services; given only where no call of the set needs either"
-        for name in _FIGURES
-    }
+    missing: Mapping[str, str] = dict.fromkeys(_FIGURES, _NEEDS)
 
     def record(self, trajectory: Trajectory) -> Record:
         """For each made call k whether it is an action, was carried out, and which gold calls j it equals."""
@@ -70,9 +70,11 @@ class ToolTalk:
             count.update(_count(turns))
         decided = _figures(count)
         exact: dict[str, float | None] = dict.fromkeys(_FIGURES) if count["undecided"] else dict(decided)
-        return exact | {f"{name}_decided": value for name, value in decided.items()} | {
-            "num_undecided_calls": float(count["undecided"])
-        }
+        return (
+            exact
+            | {f"{name}_decided": value for name, value in decided.items()}
+            | {"num_undecided_calls": float(count["undecided"])}
+        )
 
 
 def _count(turns: Sequence[tuple[Task, Record]]) -> Counter[str]:
@@ -91,8 +93,10 @@ def _count(turns: Sequence[tuple[Task, Record]]) -> Counter[str]:
             is_action = record[f"{number}/action"] == 1.0
             carried_out = record[f"{number}/carried_out"]
             bad = matched is None and is_action and carried_out != 0.0
-            open_match = any(index in equals and equals[index] is None for index in left if index != matched)
-            count["undecided"] += (matched is None and open_match) or (bad and carried_out is None)
+            # What is undecided matters where it comes before the gold call that was matched.
+            before = left if matched is None else left[: left.index(matched)]
+            may_match = any(index in equals and equals[index] is None for index in before)
+            count["undecided"] += may_match or (bad and carried_out is None)
             if matched is not None:
                 left.remove(matched)
             count["predictions"] += 1
@@ -149,10 +153,10 @@ def _equal(made: _Made, gold: Mapping[str, Json]) -> Equal:
     if call is None or call.name != gold["name"]:
         return False
     arguments, wanted = dict(call.arguments), gold["arguments"]
-    if arguments == wanted:
-        # The services are deterministic and stand where gold left them, so the answers are equal too.
-        return True
     answer = made.answer
+    if answer is None and arguments == wanted:
+        # The services are deterministic and stand where gold left them, so the answer is that of the gold call.
+        return True
     if answer is not None and answer["exception"] != gold["exception"]:
         return False
     same = _RULES.get(call.name, _same_request_and_response)(arguments, wanted, answer, gold)
@@ -177,14 +181,12 @@ def _same_request_and_response(
     return None if answer is None else answer["response"] == call["response"]
 
 
-def _finds_the_same(things: str, key: str, *, same_request: bool = False) -> Rule:
+def _finds_the_same(things: str, key: str) -> Rule:
     """Whatever was asked for, the answer has all that the gold answer has."""
 
     def rule(
         made: Mapping[str, Json], gold: Mapping[str, Json], answer: Mapping[str, Json] | None, call: Mapping[str, Json]
     ) -> Equal:
-        if same_request:
-            return False  # Equal requests were found equal before.
         if answer is None:
             return None
         if answer["response"] is None or call["response"] is None:
@@ -193,6 +195,12 @@ def _finds_the_same(things: str, key: str, *, same_request: bool = False) -> Rul
         return all(thing[key] in found for thing in call["response"][things])
 
     return rule
+
+
+def _same_reminders(
+    made: Mapping[str, Json], gold: Mapping[str, Json], answer: Mapping[str, Json] | None, call: Mapping[str, Json]
+) -> Equal:
+    return made == gold and _finds_the_same("reminders", "reminder_id")(made, gold, answer, call)
 
 
 def _with_texts(*texts: str, rule: Rule = _same_request) -> Rule:
@@ -245,16 +253,14 @@ _RULES: Mapping[str, Rule] = {
     "AddAlarm": _same_request,
     "FindAlarms": _finds_the_same("alarms", "alarm_id"),
     "CreateEvent": _with_texts("name", "description", "location"),
-    "ModifyEvent": _with_texts(
-        "new_name", "new_description", "new_location", rule=_same_request_and_response
-    ),
+    "ModifyEvent": _with_texts("new_name", "new_description", "new_location", rule=_same_request_and_response),
     "QueryCalendar": _finds_the_same("events", "event_id"),
     "SearchInbox": _finds_the_same("emails", "email_id"),
     "SendEmail": _with_texts("subject", "body", rule=_same_addressees),
     "SearchMessages": _finds_the_same("messages", "message_id"),
     "SendMessage": _with_texts("message", rule=_any_receiver),
     "AddReminder": _with_texts("task", rule=_same_day),
-    "GetReminders": _finds_the_same("reminders", "reminder_id", same_request=True),
+    "GetReminders": _same_reminders,
 }
 """Tools that do not compare request and response as they are."""
 
