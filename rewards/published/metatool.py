@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from envs.types import Task, ToolCall
-from rewards.published.rotbench import mean
-from rewards.published.seal_tools import f1
+from rewards.published.figures import f1, mean
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 

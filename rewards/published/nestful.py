@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from envs.types import Task, ToolCall
-from rewards.published.rotbench import mean
+from rewards.published.figures import mean
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 

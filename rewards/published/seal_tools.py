@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from envs.types import MalformedCall, Task, ToolCall
+from rewards.published.figures import f1
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -78,11 +79,6 @@ def _figures(records: Sequence[Record]) -> dict[str, float | None]:
         figures[f"{name}_recall"] = recall
         figures[f"{name}_f1"] = None if recall is None else f1(precision, recall)
     return figures
-
-
-def f1(precision: float, recall: float) -> float:
-    """Harmonic mean; 0 if both are 0."""
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 METRIC = SealTools()

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from envs.types import Task, ToolCall
 from rewards.matching import identical
-from rewards.published.rotbench import STAGES, Accepted, first_call, mean, stages
+from rewards.published.figures import first_call, mean
+from rewards.published.rotbench import STAGES, Accepted, stages
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
