@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from envs.types import Task, ToolCall
 from rewards.matching import identical
-from rewards.published.figures import f1, first_call, mean
+from rewards.published.figures import f1, first_call, mean, said
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -34,8 +34,7 @@ class ApiBank:
         """equal_call of a call; rouge_l of a reply."""
         facts = trajectory.task.facts["benchmark"]
         if "reply" in facts:
-            text = "\n".join(turn.message.content for turn in trajectory.turns if turn.message.content)
-            return {"rouge_l": round(rouge_l(facts["reply"], text), 4)}
+            return {"rouge_l": round(rouge_l(facts["reply"], said(trajectory)), 4)}
         gold = ToolCall(name=facts["call"]["name"], arguments=facts["call"]["arguments"])
         made = first_call(trajectory)
         equal = made is not None and made.name == gold.name and identical(made.arguments, gold.arguments)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from envs.types import MalformedCall, Task, ToolCall
-from rewards.published.figures import f1
+from rewards.published.figures import f1, made_calls
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -54,7 +54,7 @@ class SealTools:
 
 def _readable(trajectory: Trajectory) -> list[ToolCall] | None:
     """The calls of the answer; None if there is none, or one of them cannot be read."""
-    calls = [call for turn in trajectory.turns for call in turn.message.calls]
+    calls = [call for call, _ in made_calls(trajectory)]
     if not calls or any(isinstance(call, MalformedCall) for call in calls):
         return None
     return [call for call in calls if isinstance(call, ToolCall)]

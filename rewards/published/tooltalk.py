@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from envs.schema import check
-from envs.types import Json, MalformedCall, Task, ToolCall, ToolResult
+from envs.types import Json, Task, ToolCall, ToolResult
+from rewards.published.figures import made_calls
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -46,7 +47,8 @@ class ToolTalk:
         facts = trajectory.task.facts["benchmark"]
         tools = {tool.name: tool for tool in trajectory.task.tools}
         record: dict[str, float | None] = {}
-        for number, (call, result) in enumerate(_made(trajectory)):
+        for number, (written, result) in enumerate(made_calls(trajectory)):
+            call = written if isinstance(written, ToolCall) else None
             made = _Made(call=call, answer=_answer(result))
             tool = None if call is None else tools.get(call.name)
             fits = call is not None and tool is not None and not check(call.arguments, tool.parameters)
@@ -119,18 +121,6 @@ def _figures(count: Counter[str]) -> dict[str, float | None]:
         "bad_action_rate": share("bad_actions", "actions"),
         "success_rate": share("successes", "conversations"),
     }
-
-
-def _made(trajectory: Trajectory) -> list[tuple[ToolCall | None, ToolResult | None]]:
-    """Every call with its result; None for one that cannot be parsed."""
-    return [
-        (
-            None if isinstance(call, MalformedCall) else call,
-            turn.results[position] if position < len(turn.results) else None,
-        )
-        for turn in trajectory.turns
-        for position, call in enumerate(turn.message.calls)
-    ]
 
 
 def _answer(result: ToolResult | None) -> Mapping[str, Json] | None:

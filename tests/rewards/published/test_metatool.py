@@ -18,7 +18,7 @@ def awareness(needs_tool: bool) -> Task:
     return Task(task_id="t", prompt=(), tools=(), facts={"benchmark": {"needs_tool": needs_tool}})
 
 
-def said(task: Task, content: str = "", *names: str):
+def answer_of(task: Task, content: str = "", *names: str):
     calls = tuple(ToolCall(name=name, arguments={}) for name in names)
     return METRIC.record(unrendered(task, [(Message(role="assistant", content=content, calls=calls), ())]))
 
@@ -37,17 +37,17 @@ def said(task: Task, content: str = "", *names: str):
     ],
 )
 def test_csr_asks_for_exactly_the_right_tools(right, content, names, csr):
-    assert said(selection(*right), content, *names)["csr"] == csr
+    assert answer_of(selection(*right), content, *names)["csr"] == csr
 
 
 def test_totals_of_awareness_and_of_selection():
     replies = [(True, "Yes, it is."), (True, "no"), (False, '"No."'), (False, "Yes"), (False, "maybe")]
-    records = [(awareness(due), said(awareness(due), content)) for due, content in replies]
+    records = [(awareness(due), answer_of(awareness(due), content)) for due, content in replies]
     figures = METRIC.total(records)
     assert figures["awareness_accuracy"] == 2 / 5
     assert figures["awareness_precision"] == figures["awareness_recall"] == figures["awareness_f1"] == 1 / 2
     two = selection("NewsTool", "FinanceTool")
-    figures = METRIC.total([(two, said(two, "", "NewsTool")), (two, said(two, "NewsTool, FinanceTool"))])
+    figures = METRIC.total([(two, answer_of(two, "", "NewsTool")), (two, answer_of(two, "NewsTool, FinanceTool"))])
     assert (figures["csr"], figures["csr_1_of_2"]) == (0.5, 0.5)
 
 
@@ -57,9 +57,9 @@ def test_gold_has_every_figure_at_one(benchmark_data):
         for task in read(benchmark_data / "metatool", subset):
             facts = task.facts["benchmark"]
             if subset == "awareness":
-                scored.append((task, said(task, "Yes" if facts["needs_tool"] else "No")))
+                scored.append((task, answer_of(task, "Yes" if facts["needs_tool"] else "No")))
             else:
-                scored.append((task, said(task, "", *facts["right"])))
+                scored.append((task, answer_of(task, "", *facts["right"])))
         figures = dict(METRIC.total(scored))
         assert figures.pop("csr_1_of_2", 0.0) == 0.0
         assert set(figures.values()) == {1.0}, subset
