@@ -6,6 +6,8 @@ the value after the last token of a turn is that of the first token of the next 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rewards.types import Score
@@ -29,6 +31,40 @@ def turn_rewards(trajectory: Trajectory, score: Score) -> np.ndarray:
         elif reward:
             raise ValueError(f"trajectory {trajectory.trajectory_id}: a turn without tokens earned {reward}")
     return rewards
+
+
+def group_baselines(scores: Sequence[Score]) -> list[np.ndarray]:
+    """What each turn of a trajectory can expect from here on, judged by the other trajectories of its task.
+
+    For turn k it is the mean of what the others that reached turn k earned from it on; 0 if none did. A trajectory's
+    own rewards stay out of it, so a policy gradient that subtracts it keeps its expectation (leave-one-out, as RLOO:
+    Ahmadian et al. 2024, arXiv 2402.14740, section 2; here turn by turn, as rewards sit on turns).
+
+    Args:
+        scores: of the trajectories of one task.
+
+    Returns:
+        For each trajectory float32 [K], K its turns.
+    """
+    rest = [np.cumsum(score.per_turn[::-1], dtype=np.float64)[::-1] for score in scores]
+    num_turns = max((len(values) for values in rest), default=0)
+    sums = np.zeros(num_turns)
+    counts = np.zeros(num_turns)
+    for values in rest:
+        sums[: len(values)] += values
+        counts[: len(values)] += 1
+    return [
+        ((sums[: len(values)] - values) / np.maximum(counts[: len(values)] - 1, 1)).astype(np.float32)
+        for values in rest
+    ]
+
+
+def over_turns(trajectory: Trajectory, values: np.ndarray) -> np.ndarray:
+    """A value for each turn, [K], at every token of its turn: float32 [L], 0 elsewhere."""
+    found = np.zeros(len(trajectory.token_ids), dtype=np.float32)
+    for turn, value in zip(trajectory.turns, values, strict=True):
+        found[turn.start : turn.end] = value
+    return found
 
 
 def gae(

@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A loaded machine makes no test fail: neither a slow example nor a slow way to one says anything about the code.
+settings.register_profile("tether", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tether")
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "rollout" / "tiny_template.jinja"
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from rl.advantages import gae, turn_rewards
+from rl.advantages import gae, group_baselines, over_turns, turn_rewards
 from rl.algorithms import Loss, Models, Prepared
 from rl.losses import (
     clipped_policy_loss,
@@ -41,6 +41,9 @@ class PPO:
     entropy_coefficient: float = 0.0
     gamma: float = 1.0
     gae_lambda: float = 0.95
+    group_baseline: bool = False
+    """Expect of a turn what the other trajectories of its task earned from that turn on; the critic then learns what
+    deviates from it. Takes the spread between tasks out of the advantages; needs groups of several, and gamma 1."""
     normalise_advantages: bool = True
     """To mean 0 and deviation 1 over all action tokens of an update."""
     critic: Literal["shared", "separate"] = "shared"
@@ -53,6 +56,8 @@ class PPO:
     def __post_init__(self) -> None:
         if self.critic not in ("shared", "separate"):
             raise ValueError(f"critic {self.critic!r}: expected 'shared' or 'separate'")
+        if self.group_baseline and self.gamma != 1.0:
+            raise ValueError(f"gamma {self.gamma}: expected 1 with group_baseline, which adds up rewards undiscounted")
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -70,21 +75,29 @@ class PPO:
 
     def samples(self, groups: Sequence[ScoredGroup]) -> list[Sample]:
         """One sample for each scored trajectory that our engines sampled."""
-        return [
-            Sample(
-                token_ids=trajectory.token_ids,
-                loss_mask=trajectory.action_mask,
-                streams={
-                    "rewards": turn_rewards(trajectory, score),
-                    "sampler_logprobs": np.where(trajectory.action_mask, trajectory.logprobs, 0.0).astype(np.float32),
-                },
-                group=trajectory.group_id,
-                oldest_version=trajectory.oldest_version,
+        return [sample for group in groups for sample in self._samples_of(group)]
+
+    def _samples_of(self, group: ScoredGroup) -> list[Sample]:
+        pairs = [pair for pair in group.scored() if pair[0].oldest_version != UNKNOWN_VERSION]
+        baselines = group_baselines([score for _, score in pairs])
+        samples = []
+        for (trajectory, score), baseline in zip(pairs, baselines, strict=True):
+            streams = {
+                "rewards": turn_rewards(trajectory, score),
+                "sampler_logprobs": np.where(trajectory.action_mask, trajectory.logprobs, 0.0).astype(np.float32),
+            }
+            if self.group_baseline:
+                streams["baselines"] = over_turns(trajectory, baseline)
+            samples.append(
+                Sample(
+                    token_ids=trajectory.token_ids,
+                    loss_mask=trajectory.action_mask,
+                    streams=streams,
+                    group=trajectory.group_id,
+                    oldest_version=trajectory.oldest_version,
+                )
             )
-            for group in groups
-            for trajectory, score in group.scored()
-            if trajectory.oldest_version != UNKNOWN_VERSION
-        ]
+        return samples
 
     def denominator(self, samples: Sequence[Sample]) -> float:
         """The number of action tokens."""
@@ -101,9 +114,11 @@ class PPO:
     def _before_update(self, batch: Batch, models: Models) -> Batch:
         policy = models["policy"](batch)
         values = policy["values"] if self.critic == "shared" else models["critic"](batch)["values"]
+        # The group's expectation and the critic's are one value; the critic learns what is left of the returns.
+        baselines = batch.streams.get("baselines", torch.zeros_like(values))
         advantages, returns = gae(
             batch.streams["rewards"].cpu().numpy(),
-            values.cpu().numpy(),
+            (values + baselines).cpu().numpy(),
             batch.loss_mask.cpu().numpy(),
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
@@ -112,7 +127,7 @@ class PPO:
             "learner_logprobs": policy["logprobs"],
             "values": values,
             "advantages": torch.from_numpy(advantages).to(values.device),
-            "returns": torch.from_numpy(returns).to(values.device),
+            "returns": torch.from_numpy(returns).to(values.device) - baselines,
         }
         if self.kl_coefficient:
             streams["reference_logprobs"] = models["reference"](batch)["logprobs"]
@@ -186,6 +201,9 @@ def _prepared_metrics(batches: list[Batch], importance_cap: float) -> dict[str, 
     """What the update starts from, over all ranks."""
     learner, sampler = _over_batches(batches, "learner_logprobs"), _over_batches(batches, "sampler_logprobs")
     values, returns = _over_batches(batches, "values"), _over_batches(batches, "returns")
+    if "baselines" in batches[0].streams:
+        expected = _over_batches(batches, "baselines")
+        values, returns = values + expected, returns + expected
     advantages = _over_batches(batches, "advantages")
     ratio = torch.exp(learner - sampler)
     sums = sum_over_ranks(

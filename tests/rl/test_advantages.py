@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.types import Score
-from rl.advantages import gae, turn_rewards
+from rl.advantages import gae, group_baselines, over_turns, turn_rewards
 from rollout.trajectory import Trajectory
 
 
@@ -63,3 +63,34 @@ def test_turn_rewards_sit_on_the_last_token_of_the_turn(make_trajectory: Callabl
 def test_a_score_of_another_trajectory_is_refused(make_trajectory: Callable[..., Trajectory]) -> None:
     with pytest.raises(ValueError, match="2 turns but 3 rewards"):
         turn_rewards(make_trajectory(), Score(per_turn=np.zeros(3, np.float32)))
+
+
+def scores(*per_turn: list[float]) -> list[Score]:
+    return [Score(per_turn=np.array(rewards, np.float32)) for rewards in per_turn]
+
+
+def test_a_group_baseline_is_what_the_others_that_came_so_far_earned_from_there_on() -> None:
+    first, second, third = group_baselines(scores([1.0, 2.0, 4.0], [-1.0, 3.0], [5.0]))
+    np.testing.assert_allclose(first, [(2.0 + 5.0) / 2, 3.0, 0.0])
+    np.testing.assert_allclose(second, [(7.0 + 5.0) / 2, 6.0])
+    np.testing.assert_allclose(third, [(7.0 + 2.0) / 2])
+
+
+@given(st.lists(st.lists(st.floats(-5, 5), max_size=4), min_size=1, max_size=6), st.floats(-9, 9))
+def test_a_trajectory_does_not_move_its_own_baseline(rewards: list[list[float]], other: float) -> None:
+    before = group_baselines(scores(*rewards))[0]
+    changed = [[other for _ in rewards[0]], *rewards[1:]]
+    np.testing.assert_allclose(group_baselines(scores(*changed))[0], before, atol=1e-4)
+
+
+def test_a_trajectory_alone_has_no_group_baseline() -> None:
+    assert not group_baselines(scores([1.0, 2.0]))[0].any()
+    assert group_baselines([]) == []
+
+
+def test_values_of_turns_stand_at_the_tokens_of_the_turns(make_trajectory: Callable[..., Trajectory]) -> None:
+    trajectory = make_trajectory()
+    values = over_turns(trajectory, np.array([2.0, 3.0], np.float32))
+    for turn, value in zip(trajectory.turns, (2.0, 3.0), strict=True):
+        assert (values[turn.start : turn.end] == value).all()
+    assert not values[~trajectory.action_mask].any()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from rewards.types import Score
 from rl.algorithms import Loss, Models, Prepared
 from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
@@ -15,6 +16,7 @@ from rl.learner import Learner
 from rl.models import Outputs, Role
 from rl.sample import Batch, Sample, ScoredGroup
 from rl.train_engine import LearnerConfig
+from rollout.trajectory import Trajectory
 
 
 def make_learner(path: Path, algorithm: object = None, resume: Path | None = None, **settings: object) -> Learner:
@@ -153,6 +155,30 @@ def test_ppo_makes_rewarded_tokens_likelier(tiny_model_path: Path) -> None:
     learner.update(samples, 0.0)
     after = likelihoods()
     assert after[0] > before[0] and after[1] < before[1]
+
+
+def scored(make_trajectory: Callable[..., Trajectory], *per_turn: list[float]) -> ScoredGroup:
+    return ScoredGroup(
+        trajectories=tuple(make_trajectory() for _ in per_turn),
+        scores=tuple(Score(per_turn=np.array(rewards, np.float32)) for rewards in per_turn),
+    )
+
+
+def test_with_a_group_baseline_equal_trajectories_teach_nothing(
+    tiny_model_path: Path, make_trajectory: Callable[..., Trajectory]
+) -> None:
+    algorithm = PPO(group_baseline=True, gae_lambda=1.0, normalise_advantages=False)
+    learner = make_learner(tiny_model_path, algorithm)
+    equal = learner.update(algorithm.samples([scored(make_trajectory, [1.0, -2.0], [1.0, -2.0])]), 0.0)
+    assert equal["train/advantage"] == pytest.approx(0.0, abs=1e-5)
+    assert equal["train/return"] == pytest.approx((2 * -1.0 + 3 * -2.0) / 5), "over tokens, and as they are"
+    other = learner.update(algorithm.samples([scored(make_trajectory, [1.0, -2.0], [1.0, 2.0])]), 0.0)
+    assert abs(other["train/policy_loss"]) > 0.0
+
+
+def test_a_group_baseline_and_a_discount_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match=r"gamma 0\.9: expected 1 with group_baseline"):
+        PPO(group_baseline=True, gamma=0.9)
 
 
 @pytest.mark.parametrize("algorithm", [SFT(), PPO(), PPO(critic="separate", kl_coefficient=0.1)])
