@@ -1,6 +1,7 @@
 """Trajectory -> call errors: the one taxonomy, and its mapping to Relign's and TL-Training's classes.
 
-The environment states facts (ToolStatus), this file judges. It reads what was written and answered, never tokens.
+The environment states facts (ToolStatus), this file judges. It reads what was written and answered, never tokens;
+where the parts of a call stand among the tokens, the turn says.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from envs.schema import check
 from envs.types import Json, MalformedCall, TaskKind, ToolCall, ToolResult, ToolSpec, ToolStatus
 from rewards.grounding import Context, context_before, schema_grounds, ungrounded_words
 from rewards.matching import Difference, ExactMatching, differences, identical, normalise, pair, pointer, same_value
+from rewards.spans import error_span
 from rewards.types import HALLUCINATIONS, CallError, ErrorKind
+from rollout.parsers import Span
 from rollout.trajectory import Trajectory
 
 RELIGN_CLASSES: Mapping[ErrorKind, str] = {
@@ -451,19 +454,19 @@ class _Judge:
         return {"/" + problem.pointer[1:].split("/", 1)[0] for problem in problems}
 
     def _report(self, kind: ErrorKind, call: int | None, argument: str | None = None, detail: str = "") -> None:
-        turns = self.trajectory.turns
-        turn = turns[self.turn] if turns else None
+        start, end = self._span(kind, call, argument) or (None, None)
         self.errors.append(
-            CallError(
-                turn=self.turn,
-                call=call,
-                kind=kind,
-                argument=argument,
-                detail=detail,
-                start=None if turn is None else turn.start,
-                end=None if turn is None else turn.end,
-            )
+            CallError(turn=self.turn, call=call, kind=kind, argument=argument, detail=detail, start=start, end=end)
         )
+
+    def _span(self, kind: ErrorKind, call: int | None, argument: str | None) -> Span | None:
+        """The tokens of what is wrong, as narrowly as the turn knows them."""
+        if call is None:
+            return None
+        turn = self.trajectory.turns[self.turn]
+        if turn.places:
+            return error_span(turn.places[call], kind, argument)
+        return (turn.start, turn.end) if turn.start < turn.end else None
 
 
 def _presumed_reference(kind: str) -> tuple[ToolCall, ...]:

@@ -208,9 +208,10 @@ class _Episode:
         self.pending = []
         start, end = self.builder.append_completion(action.completion)
         message = self.renderer.parse(action.completion.token_ids.tolist(), start=self.num_calls)
+        places = self.renderer.places(action.completion.token_ids.tolist(), at=start) if message.calls else ()
         self.num_calls += len(message.calls)
         self.messages.append(message)
-        self.turns.append(Turn(message=message, results=(), start=start, end=end, train=action.train))
+        self.turns.append(Turn(message=message, results=(), start=start, end=end, train=action.train, places=places))
         return message
 
     def answer(self, step: Step) -> None:

@@ -52,6 +52,29 @@ class CallPlace:
     values: Mapping[str, Span] = field(default_factory=dict)
     """Elements of arrays have a value and no key."""
 
+    def moved(self, place: Callable[[Span], Span]) -> CallPlace:
+        """The same parts in other units, `place` giving each span in them."""
+        return CallPlace(
+            span=place(self.span),
+            name=None if self.name is None else place(self.name),
+            keys={pointer: place(span) for pointer, span in self.keys.items()},
+            values={pointer: place(span) for pointer, span in self.values.items()},
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """As {"span", "name", "keys", "values"}."""
+        return {"span": self.span, "name": self.name, "keys": dict(self.keys), "values": dict(self.values)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> CallPlace:
+        """Inverse of `to_json`."""
+        return cls(
+            span=_span_of_json(value["span"]),
+            name=None if value["name"] is None else _span_of_json(value["name"]),
+            keys={pointer: _span_of_json(span) for pointer, span in value["keys"].items()},
+            values={pointer: _span_of_json(span) for pointer, span in value["values"].items()},
+        )
+
 
 class Parser(Protocol):
     """One grammar of tool calls."""
@@ -84,7 +107,7 @@ class HermesParser:
         return _located(self.parse(text), lambda span: self._place(text, span))
 
     def _place(self, text: str, span: Span) -> CallPlace:
-        keys, values = _places_in_json(text, span[0] + len(self.opening), span[1] - len(self.closing))
+        keys, values = places_in_json(text, span[0] + len(self.opening), span[1] - len(self.closing))
         start, end = values["/name"]
         inside = len("/arguments")
         return CallPlace(
@@ -232,7 +255,7 @@ class ReactParser:
         name = text.index(":", span[0]) + 1
         label = self._label.search(text, name)
         assert label is not None, "a call that was read has an Action Input"
-        keys, values = _places_in_json(text, label.end(), span[1])
+        keys, values = places_in_json(text, label.end(), span[1])
         return CallPlace(span=span, name=_stripped(text, (name, label.start())), keys=keys, values=values)
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
@@ -267,6 +290,11 @@ class ReactParser:
 
 PARSERS: dict[str, Parser] = {"hermes": HermesParser(), "python": PythonParser(), "react": ReactParser()}
 """The grammars by the names users give them."""
+
+
+def _span_of_json(value: Json) -> Span:
+    start, end = value
+    return int(start), int(end)
 
 
 class _Unreadable(ValueError):
@@ -311,7 +339,7 @@ def _located(turn: ParsedTurn, place: Callable[[Span], CallPlace]) -> tuple[Call
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
-def _places_in_json(text: str, start: int, end: int) -> tuple[dict[str, Span], dict[str, Span]]:
+def places_in_json(text: str, start: int, end: int) -> tuple[dict[str, Span], dict[str, Span]]:
     """Spans of the keys and of the values inside the one JSON value that is known to stand in text[start:end].
 
     Written without recursion: what the decoder of the standard library can read may be nested more deeply than
@@ -348,7 +376,7 @@ def _places_in_json(text: str, start: int, end: int) -> tuple[dict[str, Span], d
             key = text[first + 1 : last - 1]
             if "\\" in key:
                 key = json.loads(text[first:last])
-            pointer = f"{base}/{_escaped(key)}"
+            pointer = f"{base}/{escaped_key(key)}"
             keys[pointer] = (first, last)
             is_key = False
         elif character != ":" and outer:
@@ -356,7 +384,7 @@ def _places_in_json(text: str, start: int, end: int) -> tuple[dict[str, Span], d
     return keys, values
 
 
-def _escaped(key: str) -> str:
+def escaped_key(key: str) -> str:
     """One step of a JSON pointer (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
@@ -549,7 +577,7 @@ def _place_literal(
     elif isinstance(node, ast.Dict):
         for key, value in zip(node.keys, node.values, strict=True):
             assert key is not None
-            inner = f"{pointer}/{_escaped(_key(key))}"
+            inner = f"{pointer}/{escaped_key(_key(key))}"
             keys[inner] = _span_of(key, at)
             _place_literal(value, inner, at, keys, values)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.types import Json, Message, Outcome, Task, ToolResult, ToolSpec
+from rollout.parsers import CallPlace
 from rollout.trajectory import Ending, Trajectory, Turn
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def trajectory_schema() -> pa.Schema:
             ("end", pa.int32()),
             ("new_tools", pa.string()),  # JSON list; null: unchanged
             ("train", pa.bool_()),
+            ("places", pa.string()),  # JSON list, in tokens; null: not known
         ]
     )
     return _versioned(
@@ -264,6 +266,7 @@ def _row_of_turn(turn: Turn) -> dict[str, Any]:
         "end": turn.end,
         "new_tools": None if turn.new_tools is None else _json_of_tools(turn.new_tools),
         "train": turn.train,
+        "places": json.dumps([place.to_json() for place in turn.places]) if turn.places else None,
     }
 
 
@@ -287,6 +290,7 @@ def _trajectory_of_row(row: Mapping[str, Any]) -> Trajectory:
 
 
 def _turn_of_row(row: Mapping[str, Any]) -> Turn:
+    places = row.get("places")  # Files may be older than the column.
     return Turn(
         message=Message.from_json(json.loads(row["message"])),
         results=tuple(ToolResult.from_json(result) for result in json.loads(row["results"])),
@@ -294,6 +298,7 @@ def _turn_of_row(row: Mapping[str, Any]) -> Turn:
         end=row["end"],
         new_tools=None if row["new_tools"] is None else _tools_of_json(row["new_tools"]),
         train=row["train"],
+        places=() if places is None else tuple(CallPlace.from_json(place) for place in json.loads(places)),
     )
 
 

@@ -233,8 +233,10 @@ def test_the_places_of_written_calls_read_as_what_was_written(calls, content):
         check_places(parser, parser.format(content, calls))
 
 
-PYTHON_LINES = ["a=", "\u00fc=", "\ufb01=", "1", "'\u00fc'", '"""x\r\ny"""', "'a' 'b'", "(", ")", "[", "]", "{", "}", ":", "'k'",
-                ",", "\n", "\r", "\r\n", " ", "\f", "\\\n", "# \u00fc\n", "-", "\U0001f327", "'\U0001f327'"]  # fmt: skip
+PYTHON_LINES = [
+    "a=", "\u00fc=", "\ufb01=", "1", "'\u00fc'", '"""x\r\ny"""', "'a' 'b'", "(", ")", "[", "]", "{", "}", ":", "'k'",
+    ",", "\n", "\r", "\r\n", " ", "\f", "\\\n", "# \u00fc\n", "-", "\U0001f327", "'\U0001f327'",
+]  # fmt: skip
 PYTHON_PLACES = {0xE000 + index: fragment for index, fragment in enumerate(PYTHON_LINES)}
 
 
