@@ -120,6 +120,7 @@ def from_messages(
             Turn(
                 message=message,
                 results=_results(message, observed),
+                heard=tuple(message for message in observed if message.role != "tool"),
                 start=start,
                 end=end,
                 places=_places(renderer, message, token_ids, start),

@@ -215,7 +215,8 @@ class _Episode:
         return message
 
     def answer(self, step: Step) -> None:
-        self.turns[-1] = replace(self.turns[-1], results=step.results, new_tools=step.tools)
+        heard = tuple(message for message in step.messages if message.role != "tool")
+        self.turns[-1] = replace(self.turns[-1], results=step.results, new_tools=step.tools, heard=heard)
         self.tools = step.tools or self.tools
         self.messages.extend(step.messages)
         self.last_step = step

@@ -87,8 +87,8 @@ class Qwen3Renderer:
             return self._token_places.in_tokens(places, text, ids, at)
         return tuple(self._place(ids, attempt.token_span, at) for attempt in response.tool_calls)
 
-    def _place(self, token_ids: list[int], attempt: tuple[int, int], at: int) -> CallPlace:
-        first, last = attempt
+    def _place(self, token_ids: list[int], attempt: tuple[int, int] | None, at: int) -> CallPlace:
+        first, last = attempt or (0, len(token_ids))
         block = token_ids[first:last]
         text = self.decode(block)
         places = self.parser.locate(text)

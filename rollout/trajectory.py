@@ -73,6 +73,8 @@ class Turn:
     """Index after the last sampled token."""
     new_tools: tuple[ToolSpec, ...] | None = None
     """The tools offered after this turn, if they changed."""
+    heard: tuple[Message, ...] = ()
+    """What was said to the policy after this turn beside the results: the user's words in a dialogue."""
     train: bool = True
     """False keeps the turn as context and out of the loss (erroneous demonstration calls)."""
     places: tuple[CallPlace, ...] = ()

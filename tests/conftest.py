@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,13 @@ def renderer(tokenizer: Any) -> Any:
     from rollout.renderer import ChatTemplateRenderer
 
     return ChatTemplateRenderer(tokenizer, max_context=1024)
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The folder of public benchmark data: TETHER_DATA, or ../shared/data beside the repository."""
+    repository = Path(__file__).resolve().parent.parent
+    folder = Path(os.environ.get("TETHER_DATA", repository / "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"no benchmark data: {folder} is no folder")
+    return folder

@@ -511,6 +511,26 @@ def test_errors_carry_the_token_span_of_what_is_wrong(build):
     }
 
 
+def test_errors_point_into_nested_arguments(build):
+    stop = {
+        "type": "object",
+        "properties": {"via": {"type": "string"}, "nights": {"type": "integer"}},
+        "required": ["via"],
+    }
+    trip = build.spec("plan_trip", {"stops": {"type": "array", "items": stop}}, {"note": {"type": "object"}})
+    request = "Rome, 2 nights, then Bonn, 3"
+    wanted = [{"via": "Rome", "nights": 2}, {"via": "Bonn", "nights": 3}]
+    task = build.task(call("plan_trip", stops=wanted), tools=(trip,), request=request)
+    made = [{"via": "Rome", "nights": "2"}, {"nights": 2, "hotel": "x"}]
+    assert found(build.play(task, call("plan_trip", stops=made), build.finish())) == [
+        (0, 0, "bad_type", "/stops/0/nights"),
+        (0, 0, "missing_argument", "/stops/1/via"),
+        (0, 0, "wrong_value", "/stops/1/nights"),
+        (0, 0, "unknown_argument", "/stops/1/hotel"),
+    ]
+    assert found(build.play(task, call("plan_trip", stops=wanted), build.finish())) == []
+
+
 def test_errors_carry_the_span_of_their_turn_where_no_more_is_known(build):
     trajectory = build.play(build.task(call("book_flight", **OSLO)), BROKEN, call("fly"), build.finish())
     for error in classify(trajectory):

@@ -40,6 +40,7 @@ def make(number, ending=Ending.COMPLETED, error=""):
             end=4,
             new_tools=ACTIONS,
             train=False,
+            heard=(Message(role="user", content="Zwei \u00fc"),),
             places=(
                 CallPlace(
                     span=(2, 3), name=(2, 3), keys={"/\u00fc": (2, 3)}, values={"/\u00fc": (2, 3), "/x/0": (2, 3)}
@@ -110,13 +111,13 @@ def test_a_file_of_before_there_were_places_can_be_read(tmp_path):
     path = write_trajectories(tmp_path, 0, [make(0)])
     table = pq.read_table(path, partitioning=None)
     turn = trajectory_schema().field("turns").type.value_type
-    fields = [field for field in turn if field.name != "places"]
+    fields = [field for field in turn if field.name not in ("places", "heard")]
     rows = [[{field.name: row[field.name] for field in fields} for row in turns.as_py()] for turns in table["turns"]]
     index = table.schema.get_field_index("turns")
     old = table.set_column(index, "turns", pa.array(rows, pa.list_(pa.struct(fields))))
     pq.write_table(old, path)
     (read,) = read_trajectories(tmp_path)
-    assert [turn.places for turn in read.turns] == [(), ()]
+    assert [(turn.places, turn.heard) for turn in read.turns] == [((), ()), ((), ())]
     assert read.turns[0].message == make(0).turns[0].message
 
 
