@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from envs.types import Json, ToolStatus
+from envs.types import Json, ToolCall, ToolSpec, ToolStatus
 from rewards.common_names import REGIONS, SAME
 from rewards.matching import normalise, pointer
 from rewards.moments import Moments
@@ -37,6 +37,8 @@ _PAGING_COMPANIONS = frozenset(
      "query", "list", "items", "to", "return"}
 )  # fmt: skip
 _LARGEST_PAGING_VALUE = 1000
+_NO_CLAIM = frozenset({"any", "dontcare", "don't care", "no preference"})
+"""Values that say that there is no preference: nobody has to have said that."""
 
 
 class Context:
@@ -145,11 +147,28 @@ def _stem(word: str) -> str:
 
 def context_before(trajectory: Trajectory, turn: int) -> Context:
     """What the policy had read when it wrote turn `turn`."""
+    return Context(texts_before(trajectory, turn))
+
+
+def texts_before(trajectory: Trajectory, turn: int) -> list[str]:
+    """The prompt, the results of calls that succeeded and the user's words before turn `turn`, in their order."""
     texts = [message.content for message in trajectory.task.prompt]
     for earlier in trajectory.turns[:turn]:
         texts.extend(result.content for result in earlier.results if result.status == ToolStatus.OK)
         texts.extend(message.content for message in earlier.heard)
-    return Context(texts)
+    return texts
+
+
+def ungrounded_arguments(call: ToolCall, tool: ToolSpec, context: Context, *, defaults: bool) -> list[str]:
+    """JSON pointers of what nothing grounds in the required arguments of a call; as `ungrounded_places`."""
+    return [
+        place
+        for name in tool.required
+        if name in call.arguments
+        for place in ungrounded_places(
+            name, call.arguments[name], tool.properties.get(name), context, defaults=defaults
+        )
+    ]
 
 
 def ungrounded_places(name: str, value: Json, schema: Json, context: Context, *, defaults: bool) -> list[str]:
@@ -167,7 +186,7 @@ def ungrounded_places(name: str, value: Json, schema: Json, context: Context, *,
 
 
 def _ungrounded(name: str, value: Json, schema: Json, context: Context, where: str, defaults: bool) -> Iterator[str]:
-    if schema_grounds(value, schema, defaults=defaults) or is_paging(name, value):
+    if schema_grounds(value, schema, defaults=defaults) or is_paging(name, value) or _claims_nothing(value):
         return
     own: Mapping[str, Json] = schema if isinstance(schema, Mapping) else {}
     if isinstance(value, Mapping):
@@ -224,6 +243,10 @@ def is_paging(name: str, value: Json) -> bool:
         return False
     parts = {part.lower() for part in _NAME_PARTS.findall(name)}
     return bool(parts & _PAGING) and parts <= _PAGING | _PAGING_COMPANIONS
+
+
+def _claims_nothing(value: Json) -> bool:
+    return isinstance(value, str) and normalise(value) in _NO_CLAIM
 
 
 def _listed(value: Json) -> list[Json]:
