@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from envs.types import Json, ToolCall, ToolSpec, ToolStatus
 from rewards.common_names import REGIONS, SAME
@@ -50,12 +51,25 @@ class Context:
     def __init__(self, texts: Iterable[str]) -> None:
         self._raw = " \n ".join(texts)
         self._plain = normalise(self._raw)
-        tokens = _WORDS.findall(self._plain)
-        self._words = set(tokens) | {_stem(token) for token in tokens}
-        self._spaced = f" {' '.join(tokens)} "
-        self._stemmed = f" {' '.join(map(_stem, tokens))} "
-        self._found_numbers: set[float] | None = None
-        self._found_moments: Moments | None = None
+        self._tokens = _WORDS.findall(self._plain)
+        self._spaced = f" {' '.join(self._tokens)} "
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(self._tokens).union(map(_stem, self._tokens))
+
+    @cached_property
+    def _stemmed(self) -> str:
+        return f" {' '.join(map(_stem, self._tokens))} "
+
+    @cached_property
+    def _numbers(self) -> frozenset[float]:
+        alone = {float(token) for token in self._tokens if token.isdecimal() and len(token) < 300}
+        return numbers_in(self._plain).union(alone)
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return Moments(self._plain)
 
     def holds(self, value: Json) -> bool:
         """Whether every leaf of `value` occurs, or follows by normalisation."""
@@ -68,7 +82,7 @@ class Context:
             return True
         if isinstance(value, (int, float)):
             try:
-                return rounded(float(value)) in self._numbers()
+                return rounded(float(value)) in self._numbers
             except OverflowError:
                 return str(value) in self._words
         return self._holds_text(str(value))
@@ -82,11 +96,11 @@ class Context:
             return True
         if _UNSPACED.search(text) and text.replace(" ", "") in self._plain.replace(" ", ""):
             return True
-        moment = self._moments().holds(text)
+        moment = self._moments.holds(text)
         if moment is not None:
             return moment
         if _NUMBER.fullmatch(text):
-            return bool(numbers_in(text) & self._numbers())
+            return bool(numbers_in(text) & self._numbers)
         return self._holds_name(value, text) or self._holds_words(words)
 
     def _holds_phrase(self, words: list[str]) -> bool:
@@ -123,17 +137,6 @@ class Context:
             return False
         initials = re.escape("".join(word[0] for word in words))
         return re.search(rf"\b{initials}\b", self._raw) is not None
-
-    def _numbers(self) -> set[float]:
-        if self._found_numbers is None:
-            self._found_numbers = set(numbers_in(self._plain))
-            self._found_numbers |= {float(word) for word in self._words if word.isdecimal() and len(word) < 300}
-        return self._found_numbers
-
-    def _moments(self) -> Moments:
-        if self._found_moments is None:
-            self._found_moments = Moments(self._plain)
-        return self._found_moments
 
 
 def _stem(word: str) -> str:
