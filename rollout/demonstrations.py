@@ -24,6 +24,7 @@ from envs.types import (
     ToolSpec,
     ToolStatus,
 )
+from rollout.engine import Policy
 from rollout.episode import Action, MakeEnv, Situation, run_loop
 from rollout.parsers import Parser
 from rollout.recorded import message_of_openai, read_recorded, recorded_task
@@ -79,6 +80,45 @@ async def demonstrate(
 
     return await run_loop(
         task, make_env, act, renderer, trajectory_id=trajectory_id, group_id=group_id, max_turns=max_turns
+    )
+
+
+async def record(
+    task: Task,
+    make_env: MakeEnv,
+    policy: Policy,
+    renderer: Renderer,
+    *,
+    trajectory_id: str,
+    group_id: str,
+    max_turns: int,
+    offer_actions: bool = True,
+) -> Trajectory:
+    """Let an endpoint or another policy in message space do one task, and render what it wrote.
+
+    Its failure to reply ends the episode as `engine_failed`.
+
+    Raises:
+        ValueError: a message does not read back as it was written, so the environment would see another one.
+    """
+
+    async def act(situation: Situation) -> Action | None:
+        message = await policy.reply(situation.messages, situation.tools)
+        token_ids = renderer.assistant(message)
+        if len(token_ids) > situation.room:
+            return None
+        _expect_readable(renderer, message, token_ids)
+        return Action(completion=_unsampled(token_ids))
+
+    return await run_loop(
+        task,
+        make_env,
+        act,
+        renderer,
+        trajectory_id=trajectory_id,
+        group_id=group_id,
+        max_turns=max_turns,
+        offer_actions=offer_actions,
     )
 
 

@@ -88,7 +88,11 @@ def _same_calls(made: Sequence[ToolCall], gold: Sequence[ToolCall]) -> bool:
     return len(made) == len(gold) and all(
         matching.add(
             number,
-            [j for j, wanted in enumerate(gold) if wanted.name == call.name and same_value(call.arguments, wanted.arguments)],
+            [
+                j
+                for j, wanted in enumerate(gold)
+                if wanted.name == call.name and same_value(call.arguments, wanted.arguments)
+            ],
         )
         for number, call in enumerate(made)
     )
