@@ -5,7 +5,7 @@ Their log-probs are NaN and their version -1: they are trained on as demonstrati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -133,8 +133,9 @@ def from_messages(
 ) -> Trajectory:
     """A recorded conversation in OpenAI form as a trajectory; every assistant message is a turn.
 
-    What stands before the first assistant message is the prompt; what stands after the last one is left out. Turns
-    that do not fit into the context are left out too, and the ending is then `max_tokens`.
+    What stands before the first assistant message is the prompt; what stands after the last one is left out. A tool
+    message with `status` "failed" is the answer of a call that failed. Turns that do not fit into the context are left
+    out too, and the ending is then `max_tokens`.
 
     Raises:
         ValueError: a message is not in OpenAI form; the message says which.
@@ -155,8 +156,9 @@ def from_messages(
         builder.append_observation(pending)
         start, end = builder.append_completion(_unsampled(token_ids))
         observed = conversation[place + 1 : following]
+        failed = {index for index, value in enumerate(messages[place + 1 : following]) if _has_failed(value)}
         message = conversation[place]
-        turns.append(Turn(message=message, results=_results(message, observed), start=start, end=end))
+        turns.append(Turn(message=message, results=_results(message, observed, failed), start=start, end=end))
         if following < len(conversation):
             pending = renderer.observation(observed)
     token_ids, action_mask, logprobs = builder.arrays()
@@ -237,13 +239,25 @@ def _numbered(messages: Iterable[Message]) -> list[Message]:
     return numbered
 
 
-def _results(message: Message, observed: Sequence[Message]) -> tuple[ToolResult, ...]:
+def _has_failed(message: Mapping[str, Json]) -> bool:
+    return message.get("role") == "tool" and message.get("status") == "failed"
+
+
+def _results(message: Message, observed: Sequence[Message], failed: Set[int]) -> tuple[ToolResult, ...]:
     """The recorded answers to the calls, by id where the record has ids, else in order."""
-    answers = [answer for answer in observed if answer.role == "tool"]
+    answers = [
+        ToolResult(
+            call_id=answer.call_id,
+            status=ToolStatus.FAILED if index in failed else ToolStatus.OK,
+            content=answer.content,
+        )
+        for index, answer in enumerate(observed)
+        if answer.role == "tool"
+    ]
     by_id = {answer.call_id: answer for answer in answers if answer.call_id}
     results: list[ToolResult] = []
     for index, call in enumerate(message.calls):
         answer = by_id.get(call.call_id) or (answers[index] if index < len(answers) and not by_id else None)
         if answer is not None:
-            results.append(ToolResult(call_id=call.call_id, status=ToolStatus.OK, content=answer.content))
+            results.append(replace(answer, call_id=call.call_id))
     return tuple(results)

@@ -29,20 +29,26 @@ def from_dialogue(dialogue: Dialogue) -> Trajectory:
 
 
 def recorded_replies(messages: Sequence[Mapping[str, Json]]) -> list[tuple[Message, list[ToolResult]]]:
-    """Each assistant message with the results of its calls, found by their ids.
+    """Each assistant message with the results of its calls, found by their ids behind it.
+
+    Recorded ids are not always unique in a dialogue (tau-bench), so an id means the latest message that has it.
 
     Raises:
         ValueError: a message is not in OpenAI form; the message says which.
     """
-    results: dict[str, ToolResult] = {}
-    replies: list[Message] = []
+    replies: list[tuple[Message, dict[str, ToolResult]]] = []
     for index, value in enumerate(messages):
         message = message_of_openai(value, f"messages[{index}]")
-        if message.role == "tool":
+        if message.role == "assistant":
+            replies.append((message, {}))
+        elif message.role == "tool":
             status = ToolStatus.FAILED if value.get("status") == "failed" else ToolStatus.OK
-            results[message.call_id] = ToolResult(call_id=message.call_id, status=status, content=message.content)
-        elif message.role == "assistant":
-            replies.append(message)
+            result = ToolResult(call_id=message.call_id, status=status, content=message.content)
+            for reply, results in reversed(replies):
+                if any(call.call_id == message.call_id for call in reply.calls):
+                    results[message.call_id] = result
+                    break
     return [
-        (message, [results[call.call_id] for call in message.calls if call.call_id in results]) for message in replies
+        (message, [results[call.call_id] for call in message.calls if call.call_id in results])
+        for message, results in replies
     ]

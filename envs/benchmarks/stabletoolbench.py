@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from envs.benchmarks.cut_json import complete_pairs
 from envs.benchmarks.dialects import json_schema
+from envs.benchmarks.dialogues import Dialogue, to_openai
 from envs.benchmarks.records import field, find_file, proved, read_records
 from envs.benchmarks.toolbench import FINISH, GIVE_ANSWER, RESTART, finish_tool, offered, relevant, to_actions
-from envs.benchmarks.traces import Trace, complete_pairs, openai_call
 from envs.benchmarks.types import Benchmark
-from envs.types import Json, Message, Task, ToolSpec
+from envs.types import Json, Message, Task, ToolCall, ToolSpec
 
 NAME = "stabletoolbench"
 SUBSETS = ("G1_instruction", "G1_category", "G1_tool", "G2_instruction", "G2_category", "G3_instruction")
@@ -46,7 +47,7 @@ def _task(where: str, subset: str, record: Mapping[str, Json]) -> Task:
     )
 
 
-def traces(folder: Path) -> Iterator[Trace]:
+def traces(folder: Path) -> Iterator[Dialogue]:
     """The recorded GPT-3.5 episodes, in the order of SUBSETS and of the files.
 
     Raises:
@@ -57,7 +58,7 @@ def traces(folder: Path) -> Iterator[Trace]:
             yield _trace(where, subset, record)
 
 
-def _trace(where: str, subset: str, record: Mapping[str, Json]) -> Trace:
+def _trace(where: str, subset: str, record: Mapping[str, Json]) -> Dialogue:
     query = field(where, record, "query", str)
     answer = field(where, record, "answer", dict)
     tools = proved(where, map(_tool, field(where, record, "available_tools", list)))
@@ -79,12 +80,23 @@ def _trace(where: str, subset: str, record: Mapping[str, Json]) -> Trace:
             "unjudged": conversation.unjudged,
         },
     )
-    return Trace(task, conversation.messages, tools)
+    return Dialogue(task=task, messages=tuple(conversation.messages), tools=tools)
 
 
 def _tool(value: Mapping[str, Json]) -> ToolSpec:
+    """A function as it was offered, but NUMBER, the only type that ToolBench declares integer, is a number."""
     tool = ToolSpec.from_json(value)
-    return replace(tool, parameters=json_schema(tool.parameters))
+    properties = {name: json_schema(_parameter(schema)) for name, schema in tool.properties.items()}
+    return replace(tool, parameters={"type": "object", "properties": properties, "required": list(tool.required)})
+
+
+def _parameter(schema: Mapping[str, Json]) -> dict[str, Json]:
+    found = {name: value for name, value in schema.items() if name != "example_value"}
+    if found.get("type") == "integer":
+        found["type"] = "number"
+    if schema.get("example_value") not in (None, ""):
+        found["examples"] = [schema["example_value"]]
+    return found
 
 
 def _steps(where: str, chain: Json) -> Iterator[dict[str, str]]:
@@ -112,25 +124,28 @@ class _Conversation:
     def end(self) -> None:
         """A thought that no call followed is a message of its own."""
         if self._said is not None:
-            self.messages.append({"role": "assistant", "content": self._said})
+            self._add(Message(role="assistant", content=self._said))
             self._num_turns += 1
         self._said = None
 
     def call(self, where: str, text: str, final_answer: str) -> None:
         name, written, response = _read_call(where, text)
-        if name == FINISH and final_answer:
-            # The last call stands uncut in a field of its own.
+        if name == FINISH and final_answer.startswith(written):
+            # The call that ended the chain stands uncut in a field of its own.
             written = final_answer
         arguments, whole = complete_pairs(written)
         call_id = f"call_{self._num_turns}"
-        message = {"role": "assistant", "content": self._said, "tool_calls": [openai_call(call_id, name, arguments)]}
-        self.messages.append(message)
-        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": response})
+        call = ToolCall(call_id=call_id, name=name, arguments=arguments)
+        self._add(Message(role="assistant", content=self._said or "", calls=(call,)))
+        self._add(Message(role="tool", content=response, call_id=call_id))
         kinds = {*(() if whole else _ARGUMENTS_CUT), *(_RESULTS_CUT if self._num_turns else ())}
         if kinds:
             self.unjudged.append({"turn": self._num_turns, "call": 0, "kinds": sorted(kinds)})
         self._said = None
         self._num_turns += 1
+
+    def _add(self, message: Message) -> None:
+        self.messages.append(to_openai(message))
 
 
 def _read_call(where: str, text: str) -> tuple[str, str, str]:
@@ -166,11 +181,11 @@ BENCHMARK = Benchmark(
     traces=traces,
     to_actions=to_actions,
     gold_faults={
-        "cut": "messages of the traces are cut after 100 characters: complete arguments are kept, and what a cut leaves "
-        "open about a call is named in facts[unjudged] and not judged",
-        "finish_not_json": "some calls of Finish are no JSON: what stands before the fault is kept, as ToolBench searches the "
-        "text for the return_type",
-        "number_as_integer": "ToolBench declares NUMBER as integer: in tasks it is a number; traces keep what was offered",
+        "cut": "messages of the traces are cut after 100 characters: complete arguments are kept, and what a cut "
+        "leaves open about a call is named in facts[unjudged] and not judged",
+        "finish_not_json": "some calls of Finish are no JSON: what stands before the fault is kept, as ToolBench "
+        "searches the text for the return_type",
+        "number_as_integer": "ToolBench declares NUMBER as integer, for latitudes too: here it is a number",
         "one_name_twice": "several APIs with one function name: the first is offered",
     },
 )

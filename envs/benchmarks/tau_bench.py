@@ -6,11 +6,11 @@ no reference of what to call: the reference is unknown, and the gold calls stand
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from envs.benchmarks.dialogues import Dialogue
 from envs.benchmarks.records import field, find_file, proved, read_records
-from envs.benchmarks.traces import Trace
 from envs.benchmarks.types import Benchmark
 from envs.types import Json, Message, Task, ToolSpec
 
@@ -44,7 +44,7 @@ def read(folder: Path, subset: str) -> Iterator[Task]:
         )
 
 
-def traces(folder: Path) -> Iterator[Trace]:
+def traces(folder: Path) -> Iterator[Dialogue]:
     """The recorded GPT-4o episodes in file order; task ids are NAME/SUBSET/TASK-TRIAL.
 
     Raises:
@@ -54,7 +54,7 @@ def traces(folder: Path) -> Iterator[Trace]:
         yield from _traces(folder, subset)
 
 
-def _traces(folder: Path, domain: str) -> Iterator[Trace]:
+def _traces(folder: Path, domain: str) -> Iterator[Dialogue]:
     tools = proved(f"tools_{domain}", map(_tool, read_tools(folder, domain)))
     for where, record in read_records(find_file(folder, f"gpt-4o-{domain}")):
         messages = field(where, record, "traj", list)
@@ -78,10 +78,29 @@ def _traces(folder: Path, domain: str) -> Iterator[Trace]:
                     "outputs": field(where, gold, "outputs", list),
                     "writing": list(WRITING[domain]),
                     "recorded": {"reward": field(where, record, "reward", float)},
-                }
+                },
+                "unjudged": list(_unjudged(messages)),
             },
         )
-        yield Trace(task, messages, tools)
+        yield Dialogue(task=task, messages=tuple(map(_marked, messages)), tools=tools)
+
+
+def _marked(message: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A result that begins with "Error" is that of a call that failed."""
+    failed = message["role"] == "tool" and str(message.get("content")).startswith("Error")
+    return {**message, "status": "failed"} if failed else message
+
+
+def _unjudged(messages: Sequence[Mapping[str, Json]]) -> Iterator[dict[str, Json]]:
+    """The calls after the user spoke again: what was said between the turns is not part of a trajectory."""
+    turn = -1
+    num_users = 0
+    for message in messages:
+        num_users += message["role"] == "user"
+        turn += message["role"] == "assistant"
+        if message["role"] == "assistant" and num_users > 1:
+            for call in range(len(message.get("tool_calls") or ())):
+                yield {"turn": turn, "call": call, "kinds": ["ungrounded_value"]}
 
 
 def read_tools(folder: Path, domain: str) -> Iterator[Mapping[str, Json]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from envs.types import Json, Task, ToolCall
+from envs.types import Json, Task, ToolCall, ToolStatus
 from rewards.matching import ExactMatching, same_value
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
@@ -24,8 +24,12 @@ class TauBench:
     }
 
     def record(self, trajectory: Trajectory) -> Record:
-        """One episode: `reward` as recorded; `actions_match` (the calls that change the database are those of the gold,
-        in any order); `outputs_told` (the part of the reward that needs no tools)."""
+        """One episode.
+
+        - `reward`: as it was recorded with the episode.
+        - `actions_match`: the calls that change the database are those of the gold, in any order.
+        - `outputs_told`: every output was told, the part of the reward that needs no tools.
+        """
         facts = trajectory.task.facts["benchmark"]
         recorded = facts.get("recorded")
         said = [turn.message.content.lower().replace(",", "") for turn in trajectory.turns]
@@ -72,14 +76,14 @@ def _gold(facts: Mapping[str, Json]) -> list[ToolCall]:
 
 
 def _writing(trajectory: Trajectory, facts: Mapping[str, Json]) -> list[ToolCall]:
-    """The calls that changed the database: those of writing tools that were not refused."""
+    """The calls that changed the database: those of writing tools that did not fail."""
     return [
         call
         for turn in trajectory.turns
         for position, call in enumerate(turn.message.calls)
         if isinstance(call, ToolCall)
         and call.name in facts["writing"]
-        and not (position < len(turn.results) and turn.results[position].content.startswith("Error"))
+        and not (position < len(turn.results) and turn.results[position].status != ToolStatus.OK)
     ]
 
 

@@ -1,34 +1,15 @@
-"""Recorded episodes that come with a benchmark: a task, the conversation in OpenAI form, and the tools."""
+"""What a JSON object says whose text was cut off."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from envs.types import Json, Task, ToolSpec
+from envs.types import Json
 
 _SCANNER = json.JSONDecoder(strict=False)
 _SEPARATOR = re.compile(r"\s*,\s*")
 _COLON = re.compile(r"\s*:\s*")
-
-
-class Trace(NamedTuple):
-    """One recorded episode.
-
-    `task.facts["unjudged"]`, where present, says what the record cannot tell because it is incomplete: a list of
-    {"turn", "call", "kinds"}, kinds of error that say nothing about the policy there.
-    """
-
-    task: Task
-    messages: Sequence[Mapping[str, Json]]
-    tools: tuple[ToolSpec, ...]
-
-
-def openai_call(call_id: str, name: str, arguments: Mapping[str, Json]) -> dict[str, Json]:
-    """One entry of `tool_calls`."""
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": json.dumps(dict(arguments))}}
 
 
 def complete_pairs(text: str) -> tuple[dict[str, Json], bool]:
