@@ -94,7 +94,8 @@ class Verdict:
     deferred_first: bool
     """Whether the due deferral was made rightly, before any call that had to wait for it."""
     success: bool | None
-    """All reference calls matched, after any deferral that was due, then finish. None: the reference is unknown."""
+    """All reference calls matched, after any deferral that was due, then finish. None: the reference is unknown, or all
+    that is left of it is a deferral whose action was not offered, so that only words could make it."""
 
     @property
     def hallucinated(self) -> bool:
@@ -137,6 +138,9 @@ class _Judge:
         self.known = task.reference is not None
         self.ordered = task.ordered
         self.reference = _presumed_reference(task.kind) if task.reference is None else task.reference
+        serving = [call for call in self.reference if call.name not in DEFERRALS]
+        # A reference that ends with the question for what is missing does not say what to call after the answer.
+        self.says_what_serves = self.known and (bool(serving) or task.kind != TaskKind.MISSING_ARGUMENT)
         self.errors: list[CallError] = []
         self.matching = ExactMatching()
         self.calls: list[_Made] = []
@@ -168,9 +172,10 @@ class _Judge:
         matched = self.matching.call_of
         still_open = tuple(j for j in range(len(self.reference)) if j not in matched)
         failed = trajectory.ending.is_failure
+        unsayable = self._unsayable(still_open)
         if self.known and not failed:
             for j in still_open:
-                if j not in self.attempted:
+                if j not in self.attempted and j not in unsayable:
                     self._report(ErrorKind.MISSING_CALL, None, detail=f"{self.reference[j].name} was never called")
         pairs = sorted((self.calls[made].turn, self.calls[made].call, j) for j, made in matched.items())
         return Verdict(
@@ -183,7 +188,20 @@ class _Judge:
             deferred_first=bool(self._waiting)
             and self.deferred_first
             and not any(j in self._waiting for j in still_open),
-            success=None if failed or not self.known else not still_open and trajectory.outcome.finished,
+            success=None
+            if failed or not self.known or (still_open and unsayable.issuperset(still_open))
+            else not still_open and trajectory.outcome.finished,
+        )
+
+    def _unsayable(self, still_open: tuple[int, ...]) -> frozenset[int]:
+        """Deferrals that are due, were not passed over, and could only be made in words: their action is not offered.
+
+        Whether the words made them is for no rule to say.
+        """
+        return frozenset(
+            j
+            for j in still_open
+            if j in self._waiting and j not in self.attempted and self.reference[j].name not in self.tools
         )
 
     # One turn: right calls first, then everything else as attempts at what is left.
@@ -325,6 +343,9 @@ class _Judge:
                 self._report(ErrorKind.WRONG_VALUE, position, "/missing", f"what is missing: {due}")
             return
         self._report_problems(position, call, tool)
+        if self.kind == TaskKind.UNMATCHED_TOOLS and call.name == CHANGE_TOOLS and not self.reference:
+            # No call is right and no tool serves: to say so is not due, and not wrong.
+            return
         earlier = self._earlier(number)
         if self.known and (earlier is None or not _may_be_repeated(earlier)):
             self._report(ErrorKind.NEEDLESS_DEFERRAL, position, detail="no such deferral is due")
@@ -353,7 +374,7 @@ class _Judge:
         if wanted is None or j is None or wanted.name != call.name or not self._in_order(call, j, tool):
             self._judge_tool(position, call, j, duplicate=duplicate)
             self._report_problems(position, call, tool)
-            if not self.known or (wanted is not None and wanted.name == call.name):
+            if not self.says_what_serves or (wanted is not None and wanted.name == call.name):
                 self._judge_grounding(position, call, tool, None, missed=missed)
             return
         wrong = self._report_problems(position, call, tool)
@@ -377,7 +398,7 @@ class _Judge:
 
     def _judge_tool(self, position: int, call: ToolCall, j: int | None, *, duplicate: bool) -> None:
         """An offered tool that is not what the reference holds."""
-        if not self.known:
+        if not self.says_what_serves:
             if self.kind == TaskKind.UNMATCHED_TOOLS and self.gate is not None:
                 self._report(ErrorKind.IRRELEVANT_TOOL, position, detail=f"{call.name} cannot serve the request")
             return
