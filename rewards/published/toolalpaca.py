@@ -1,0 +1,70 @@
+"""ToolAlpaca: what its judge is not needed for, and TS, PI and CF as TL-Training computed them on it.
+
+Source: arXiv 2306.05301, section 4: GPT-4 judges the process and the final response of each solution; neither can be
+had without it. What can is whether the calls are the gold calls, which is stricter than the judge. TS, PI and CF:
+arXiv 2412.15495, with RoTBench's evaluator (spec B.8); each gold call of the instruction is an accepted answer, and the
+first call that was made is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from envs.types import Task, ToolCall
+from rewards.matching import identical
+from rewards.published.rotbench import STAGES, Accepted, first_call, mean, stages
+from rewards.published.types import Record
+from rollout.trajectory import Trajectory
+
+_JUDGED = "needs an LLM judge (GPT-4 in the paper)"
+
+
+class ToolAlpaca:
+    """One solution, and the figures of a set."""
+
+    missing: Mapping[str, str] = {
+        "process_correctness": f"whether the calls serve the instruction: {_JUDGED}",
+        "response_correctness": f"whether the final response is right: {_JUDGED}",
+        "overall_correctness": f"both: {_JUDGED}",
+    }
+
+    def record(self, trajectory: Trajectory) -> Record:
+        """ts, pi, cf and calls_equal_gold; None where gold cannot be read."""
+        gold = trajectory.task.facts["benchmark"]["gold"]
+        calls = [ToolCall(name=call["name"], arguments=call["arguments"]) for call in gold if call is not None]
+        record: dict[str, float | None] = dict.fromkeys((*STAGES, "calls_equal_gold"))
+        if calls:
+            accepted = Accepted(calls=calls, finish="finish", ask="ask_to_user")
+            reached = stages(first_call(trajectory), accepted)
+            record |= {name: float(reached > index) for index, name in enumerate(STAGES)}
+        if len(calls) == len(gold):
+            record["calls_equal_gold"] = float(_same_calls(trajectory, calls))
+        return record
+
+    def total(self, records: Sequence[tuple[Task, Record]]) -> Mapping[str, float | None]:
+        """Shares of the records whose gold can be read."""
+        return {name: mean([record[name] for _, record in records]) for name in (*STAGES, "calls_equal_gold")}
+
+
+def _same_calls(trajectory: Trajectory, gold: Sequence[ToolCall]) -> bool:
+    """Whether the calls that were made are the gold calls, in any order."""
+    left = list(gold)
+    for turn in trajectory.turns:
+        for call in turn.message.calls:
+            same = next(
+                (
+                    index
+                    for index, wanted in enumerate(left)
+                    if isinstance(call, ToolCall)
+                    and call.name == wanted.name
+                    and identical(call.arguments, wanted.arguments)
+                ),
+                None,
+            )
+            if same is None:
+                return False
+            del left[same]
+    return not left
+
+
+METRIC = ToolAlpaca()
