@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from envs.actions import CHANGE_TOOLS
+from envs.actions import CHANGE_TOOLS, TALK_TO_USER
 from envs.benchmarks.records import field, find_file, read_records
 from envs.benchmarks.toolbench import (
     GIVE_ANSWER,
@@ -35,6 +35,12 @@ CONDITIONS: Mapping[str, str] = {
 SUBSETS = tuple(f"{family}_{condition}" for family in FAMILIES for condition in CONDITIONS)
 SOLVABLE, PARTLY_SOLVABLE = "solvable", "partly_solvable"
 FINISH_TOOL = finish_tool(GIVE_ANSWER, RESTART, GIVE_UP_CHANGE_TOOLS, GIVE_UP_TALK_TO_USER)
+
+_DUE = {
+    TaskKind.UNMATCHED_TOOLS: (ToolCall(name=CHANGE_TOOLS, arguments={}),),
+    # Which values are missing is not recorded: every question is right.
+    TaskKind.MISSING_ARGUMENT: (ToolCall(name=TALK_TO_USER, arguments={}),),
+}
 
 
 def read(folder: Path, subset: str) -> Iterator[Task]:
@@ -68,8 +74,7 @@ def _task(where: str, subset: str, condition: str, record: Mapping[str, Json]) -
         task_id=f"{NAME}/{subset}/{record.get('query_id')}",
         prompt=(Message(role="user", content=field(where, record, "query", str)),),
         tools=tools,
-        # Which values are missing is not recorded: the kind alone says that a question is due.
-        reference=(ToolCall(name=CHANGE_TOOLS, arguments={}),) if kind == TaskKind.UNMATCHED_TOOLS else None,
+        reference=_DUE.get(kind),
         kind=kind,
         facts=facts,
     )

@@ -1,0 +1,109 @@
+"""The tables of an evaluation on a public benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from envs.types import Json
+from rl.evaluate import RELIGN_RATE
+from rl.report.markdown import markdown
+from rl.report.rows import LABELS, Cells, error_cells, percent, with_interval
+
+TOTAL = "total"
+FEW = 6
+"""So many subsets at most are the columns of a table; more are its rows."""
+OWN = ("success", "hallucination_rate", RELIGN_RATE, "deferral_recall", "needless_deferral_rate")
+
+
+def parts_of(report: Mapping[str, Json]) -> dict[str, Mapping[str, Json]]:
+    """Figures by subset, and the total where there are several."""
+    subsets = report["subsets"]
+    return {**subsets, TOTAL: report["total"]} if len(subsets) > 1 else dict(subsets)
+
+
+def published_cells(report: Mapping[str, Json]) -> Cells:
+    """The benchmark's own figures, as they are published or under names of their own."""
+    parts = parts_of(report)
+    names = list(dict.fromkeys(name for part in parts.values() for name in part["published"]))
+    title = f"{report['benchmark']}: its own metric"
+    shown = {
+        name: {place: _figure(name, part["published"].get(name)) for place, part in parts.items()} for name in names
+    }
+    if len(parts) <= FEW:
+        rows = [(name, *shown[name].values()) for name in names]
+        rows.append(("tasks", *(str(part["published_n"]) for part in parts.values())))
+        return Cells(title=title, header=("in %", *parts), rows=tuple(rows) if names else ())
+    by_part = [
+        (place, *(shown[name][place] for name in names), str(part["published_n"])) for place, part in parts.items()
+    ]
+    return Cells(title=title, header=("in %", *names, "tasks"), rows=tuple(by_part) if names else ())
+
+
+def own_cells(report: Mapping[str, Json]) -> Cells:
+    """tether's rates with their intervals, a row for each subset."""
+    rows = [
+        (place, *(with_interval(part, rate) for rate in OWN), str(part["n"])) for place, part in parts_of(report).items()
+    ]
+    header = ("in %, with 95 % intervals", *(LABELS[rate] for rate in OWN), "tasks")
+    return Cells(title=f"{report['benchmark']}: tether's rates", header=header, rows=tuple(rows))
+
+
+def class_cells(report: Mapping[str, Json]) -> Cells:
+    """Share of tasks with a hallucination of each of Relign's classes."""
+    parts = parts_of(report)
+    names = next(iter(parts.values()))["hallucination_by_class"]
+    rows = []
+    for place, part in parts.items():
+        flat = {f"hallucination_by_class.{name}": share for name, share in part["hallucination_by_class"].items()}
+        flat["intervals"] = part["intervals"]
+        rows.append((place, *(with_interval(flat, f"hallucination_by_class.{name}") for name in names)))
+    return Cells(
+        title="Tasks with a hallucination, by Relign's classes",
+        header=("in %, with 95 % intervals", *names),
+        rows=tuple(rows),
+    )
+
+
+def kind_of_error_cells(report: Mapping[str, Json]) -> Cells:
+    """The share of tasks with each kind of error: every subset where they are few, else in total."""
+    parts = parts_of(report)
+    return error_cells(parts if len(parts) <= FEW else {TOTAL: report["total"]})
+
+
+def cells_of(report: Mapping[str, Json]) -> Iterator[Cells]:
+    """All tables, without those that are empty."""
+    for cells in (published_cells(report), own_cells(report), class_cells(report), kind_of_error_cells(report)):
+        if cells.rows:
+            yield cells
+
+
+def notes_of(report: Mapping[str, Json]) -> Iterator[str]:
+    """One line each: what of the published metric is missing, what was left out, which faults of the gold there are."""
+    if report["published_missing"]:
+        missing = "; ".join(f"{name} (needs {what})" for name, what in report["published_missing"].items())
+        yield f"not computed: {missing}"
+    total = report["total"]
+    if total["failed"]:
+        yield f"left out, as the infrastructure failed: {total['failed']} tasks"
+    if report.get("unscored"):
+        yield f"left out, as their reference is unknown: {report['unscored']} tasks"
+    if total["unjudged"]:
+        yield f"not judged, as the record is incomplete: {total['unjudged']} findings"
+    for name, fault in report["gold_faults"].items():
+        if fault["num"]:
+            yield f"gold fault {name}, {fault['num']} tasks: {fault['handling']}"
+
+
+def as_markdown(report: Mapping[str, Json]) -> str:
+    """The whole report: tables and notes."""
+    tables = "\n".join(markdown(cells) for cells in cells_of(report))
+    notes = "".join(f"- {note}\n" for note in notes_of(report))
+    return f"# {report['benchmark']}: {report['policy']}\n\n{tables}\n{notes}"
+
+
+def _figure(name: str, value: float | None) -> str:
+    """A fraction in per cent; what counts something else than shares as it is."""
+    if value is None or 0.0 <= value <= 1.0:
+        is_count = name.startswith(("utility", "cost"))
+        return percent(value) if not is_count or value is None else f"{value:.2f}"
+    return f"{value:.2f}"
