@@ -16,6 +16,7 @@ GOLD_FAULTS: Mapping[str, str] = {
     "other_elements": "the gold gives an array of other elements than its document: the array takes any elements",
     "variable": "the gold gives the name of a variable where its document asks for a value: it takes text too",
     "no_accepted_value": "the gold accepts no value where it means the empty array: the reference is the empty array",
+    "overlapping_values": "the gold accepts for one call what another call is for: its first value alone",
     "held_back_call": "the gold calls a function while it is held back: it is offered for that turn",
 }
 
@@ -36,6 +37,7 @@ FAULT_OF_RECORD: Mapping[str, str] = {
     "parallel_multiple_94": "other_elements",
     "parallel_multiple_21": "variable",
     "live_simple_112-68-0": "no_accepted_value",
+    "parallel_178": "overlapping_values",
     "multi_turn_miss_func_49-1": "held_back_call",
 }
 """By record id; in multi-turn records with the number of the turn."""
@@ -119,6 +121,16 @@ def _no_accepted_value(task: Task, every_tool: Mapping[str, ToolSpec]) -> Task:
     )
 
 
+def _overlapping_values(task: Task, every_tool: Mapping[str, ToolSpec]) -> Task:
+    def first(call: ToolCall, tool: ToolSpec) -> dict[str, Json]:
+        return {
+            name: {"any_of": value["any_of"][:1]} if name == "company_name" else value
+            for name, value in call.arguments.items()
+        }
+
+    return _with_arguments(task, first)
+
+
 def _held_back_call(task: Task, every_tool: Mapping[str, ToolSpec]) -> Task:
     offered = {tool.name for tool in task.tools}
     called = dict.fromkeys(call.name for call in task.reference or ())
@@ -134,6 +146,7 @@ _MENDERS: Mapping[str, Callable[[Task, Mapping[str, ToolSpec]], Task]] = {
     "other_elements": _other_elements,
     "variable": _variable,
     "no_accepted_value": _no_accepted_value,
+    "overlapping_values": _overlapping_values,
     "held_back_call": _held_back_call,
 }
 
