@@ -26,7 +26,7 @@ _COMMON = frozenset(
     more most need not please provide request response retrieve return returns show some such tell than that the their
     them there these they this those use used user users using via want was what when where which who will with would
     you your
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 

@@ -164,7 +164,9 @@ def judged(suite: Suite, trajectory: Trajectory) -> Judged:
         task=task,
         result=result_of(own, verdict),
         classes=frozenset(RELIGN_CLASSES[error.kind] for error in verdict.errors if error.kind in RELIGN_CLASSES),
-        record=suite.metric.record(trajectory) if suite.metric is not None and knows else None,
+        record=suite.metric.record(as_published(suite.benchmark, trajectory))
+        if suite.metric is not None and knows
+        else None,
         num_unjudged=len(full.errors) - len(verdict.errors),
     )
 
@@ -185,14 +187,20 @@ def with_actions(found: Benchmark, trajectory: Trajectory) -> Trajectory:
     return replace(trajectory, turns=tuple(turns), tools=(*trajectory.tools, *more))
 
 
+def as_published(found: Benchmark, trajectory: Trajectory) -> Trajectory:
+    """The episode with tether's actions as the benchmark's own ways to end or defer, where it has any."""
+    if found.from_actions is None:
+        return trajectory
+    turns = tuple(replace(turn, message=found.from_actions(turn.message)) for turn in trajectory.turns)
+    return replace(trajectory, turns=turns)
+
+
 def best_verdict(trajectory: Trajectory) -> tuple[Trajectory, Verdict]:
     """The verdict against the accepted reference that the episode meets best, and the episode with that reference."""
     task = trajectory.task
     if ALTERNATIVES not in task.facts or task.reference is None:
         return trajectory, judge(trajectory)
-    episodes = [
-        replace(trajectory, task=replace(task, reference=reference)) for reference in accepted_references(task)
-    ]
+    episodes = [replace(trajectory, task=replace(task, reference=reference)) for reference in accepted_references(task)]
     verdicts = [(episode, judge(episode)) for episode in episodes]
     return min(verdicts, key=lambda pair: _faults(pair[1]))
 

@@ -18,6 +18,7 @@ from envs.benchmarks.toolbench import (
     GIVE_UP_TALK_TO_USER,
     RESTART,
     finish_tool,
+    from_actions,
     offered,
     relevant,
     to_actions,
@@ -102,6 +103,7 @@ BENCHMARK = Benchmark(
     subsets=SUBSETS,
     read=read,
     to_actions=to_actions,
+    from_actions=from_actions,
     gold_faults={
         "unmatched_all_relevant_listed": "all needed APIs are in the 'unmatched' list: the task is solvable in truth, "
         "no deferral is due",

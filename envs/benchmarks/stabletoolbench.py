@@ -15,7 +15,16 @@ from envs.benchmarks.cut_json import complete_pairs
 from envs.benchmarks.dialects import json_schema
 from envs.benchmarks.dialogues import Dialogue, to_openai
 from envs.benchmarks.records import field, find_file, proved, read_records
-from envs.benchmarks.toolbench import FINISH, GIVE_ANSWER, RESTART, finish_tool, offered, relevant, to_actions
+from envs.benchmarks.toolbench import (
+    FINISH,
+    GIVE_ANSWER,
+    RESTART,
+    finish_tool,
+    from_actions,
+    offered,
+    relevant,
+    to_actions,
+)
 from envs.benchmarks.types import Benchmark
 from envs.types import Json, Message, Task, ToolCall, ToolSpec
 
@@ -180,6 +189,7 @@ BENCHMARK = Benchmark(
     read=read,
     traces=traces,
     to_actions=to_actions,
+    from_actions=from_actions,
     gold_faults={
         "cut": "messages of the traces are cut after 100 characters: complete arguments are kept, and what a cut "
         "leaves open about a call is named in facts[unjudged] and not judged",

@@ -6,10 +6,10 @@ StableToolBench and RelyToolBench (Relign, arXiv 2412.04141) share it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from envs.actions import ACTIONS, CHANGE_TOOLS, TALK_TO_USER
+from envs.actions import CHANGE_TOOLS, TALK_TO_USER
 from envs.actions import FINISH as FINISH_ACTION
 from envs.benchmarks.dialects import json_schema
 from envs.benchmarks.records import field, proved
@@ -154,12 +154,21 @@ def _to_action(call: Call) -> Call:
     return call
 
 
-def actions_of(messages: Sequence[Message]) -> Iterator[ToolSpec]:
-    """The actions of tether that calls of Finish in `messages` stand for."""
-    names = {
-        new.name
-        for message in messages
-        for call, new in zip(message.calls, to_actions(message).calls, strict=True)
-        if call is not new and isinstance(new, ToolCall)
-    }
-    return (action for action in ACTIONS if action.name in names)
+def from_actions(message: Message) -> Message:
+    """Tether's actions in a message as calls of Finish, of the same meaning."""
+    return replace(message, calls=tuple(map(_from_action, message.calls)))
+
+
+def _from_action(call: Call) -> Call:
+    if not isinstance(call, ToolCall):
+        return call
+    match call.name:
+        case "finish":
+            arguments = {"return_type": GIVE_ANSWER, "final_answer": call.arguments.get("answer", "")}
+        case "change_tools":
+            arguments = {"return_type": GIVE_UP_CHANGE_TOOLS}
+        case "talk_to_user":
+            arguments = {"return_type": GIVE_UP_TALK_TO_USER}
+        case _:
+            return call
+    return replace(call, name=FINISH, arguments=arguments)

@@ -32,3 +32,5 @@ class Benchmark:
     to_actions: Callable[[Message], Message] | None = None
     """Rewrites the calls of an assistant message that end or defer in the benchmark's own way (ToolBench's Finish) as
     tether's actions, for tether's own rates."""
+    from_actions: Callable[[Message], Message] | None = None
+    """The inverse, for the published metric where tether's actions were offered."""

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from envs.benchmarks.episode import SingleTurnEnv
@@ -37,14 +38,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--predictions",
         metavar="FILE",
-        help="score recorded outputs, no model: a JSONL file; gold: the calls of the references; recorded: the episodes "
-        "that come with the benchmark",
+        help="score recorded outputs, no model: a JSONL file; gold: the calls of the references; recorded: the "
+        "episodes that come with the benchmark",
     )
     group.add_argument("--model", dest="endpoint_model", metavar="NAME", help="the model's name at an endpoint")
     group.add_argument("--actions", action="store_true", help="offer talk_to_user, change_tools and finish as well")
     group.add_argument("--limit", type=int, metavar="N", help="the first N tasks of each subset")
     group.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
-    group.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds of one request (default: 120)")
+    group.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="seconds of one request (default: 120)"
+    )
     group.add_argument("--retries", type=int, default=3, metavar="N", help="of a failed request (default: 3)")
 
 
@@ -149,10 +152,8 @@ async def _ask(arguments: argparse.Namespace, tasks: Sequence[Task]) -> list[Tra
     from rollout.endpoint import EndpointPolicy
     from rollout.episode import converse
 
-    try:
-        import openai as _
-    except ImportError as error:
-        raise BadInput("endpoints need the package openai: pip install openai") from error
+    if find_spec("openai") is None:
+        raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
     policy = EndpointPolicy(
         arguments.model,
         arguments.endpoint_model,

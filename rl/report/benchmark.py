@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from envs.types import Json
 from rl.evaluate import RELIGN_RATE
@@ -10,8 +10,12 @@ from rl.report.markdown import markdown
 from rl.report.rows import LABELS, Cells, error_cells, percent, with_interval
 
 TOTAL = "total"
+MANY = 10
+"""With more subsets than that each figure has a row of its own."""
 FEW = 6
-"""So many subsets at most are the columns of a table; more are its rows."""
+"""Errors of so many subsets at most are shown apart; of more, in total."""
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Header and rows."""
 OWN = ("success", "hallucination_rate", RELIGN_RATE, "deferral_recall", "needless_deferral_rate")
 
 
@@ -25,24 +29,32 @@ def published_cells(report: Mapping[str, Json]) -> Cells:
     """The benchmark's own figures, as they are published or under names of their own."""
     parts = parts_of(report)
     names = list(dict.fromkeys(name for part in parts.values() for name in part["published"]))
-    title = f"{report['benchmark']}: its own metric"
-    shown = {
-        name: {place: _figure(name, part["published"].get(name)) for place, part in parts.items()} for name in names
-    }
-    if len(parts) <= FEW:
-        rows = [(name, *shown[name].values()) for name in names]
-        rows.append(("tasks", *(str(part["published_n"]) for part in parts.values())))
-        return Cells(title=title, header=("in %", *parts), rows=tuple(rows) if names else ())
-    by_part = [
-        (place, *(shown[name][place] for name in names), str(part["published_n"])) for place, part in parts.items()
+    title = f"{report['benchmark']}: own metric"
+    header, rows = _by_place(parts, names) if len(parts) > MANY else _by_name(parts, names)
+    return Cells(title=title, header=header, rows=tuple(rows) if names else ())
+
+
+def _by_name(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
+    rows = [(name, *(_figure(name, part["published"].get(name)) for part in parts.values())) for name in names]
+    return ("in %", *parts), [*rows, ("tasks", *(str(part["published_n"]) for part in parts.values()))]
+
+
+def _by_place(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
+    """A row for each figure that there is: with many subsets most have figures of their own."""
+    rows = [
+        (f"{place}: {name}", _figure(name, value), str(part["published_n"]))
+        for place, part in parts.items()
+        for name in names
+        if (value := part["published"].get(name)) is not None
     ]
-    return Cells(title=title, header=("in %", *names, "tasks"), rows=tuple(by_part) if names else ())
+    return ("in %", "figure", "tasks"), rows
 
 
 def own_cells(report: Mapping[str, Json]) -> Cells:
     """tether's rates with their intervals, a row for each subset."""
     rows = [
-        (place, *(with_interval(part, rate) for rate in OWN), str(part["n"])) for place, part in parts_of(report).items()
+        (place, *(with_interval(part, rate) for rate in OWN), str(part["n"]))
+        for place, part in parts_of(report).items()
     ]
     header = ("in %, with 95 % intervals", *(LABELS[rate] for rate in OWN), "tasks")
     return Cells(title=f"{report['benchmark']}: tether's rates", header=header, rows=tuple(rows))
@@ -80,8 +92,11 @@ def cells_of(report: Mapping[str, Json]) -> Iterator[Cells]:
 def notes_of(report: Mapping[str, Json]) -> Iterator[str]:
     """One line each: what of the published metric is missing, what was left out, which faults of the gold there are."""
     if report["published_missing"]:
-        missing = "; ".join(f"{name} (needs {what})" for name, what in report["published_missing"].items())
-        yield f"not computed: {missing}"
+        names_of: dict[str, list[str]] = {}
+        for name, what in report["published_missing"].items():
+            names_of.setdefault(what, []).append(name)
+        missing = "; ".join(f"{', '.join(names)} ({what})" for what, names in names_of.items())
+        yield f"not computed, and what it needs: {missing}"
     total = report["total"]
     if total["failed"]:
         yield f"left out, as the infrastructure failed: {total['failed']} tasks"
