@@ -27,7 +27,7 @@ from envs.types import Json, Message, Task, TaskKind, ToolCall, ToolSpec
 
 _RULE = re.compile(r"\b(only|must|should|fail|allowed)\b", re.IGNORECASE)
 _RAW_CALL = re.compile(
-    r'"name"\s*:\s*"(?P<name>[^"]+)".*?"arguments"\s*:\s*"(?P<arguments>\{.*\})"?\s*\}?\s*$', re.DOTALL
+    r'"name"\s*:\s*"(?P<name>[^"]+)".*?"arguments"\s*:\s*"(?P<arguments>\{.*?\})(?:"\s*\}?)?\s*$', re.DOTALL
 )
 
 GOLD_FAULTS: Mapping[str, str] = {
