@@ -27,9 +27,9 @@ def open_to_labels(parameters: Mapping[str, Json], pattern: str) -> dict[str, Js
 
 
 def _opened(schema: Json, pattern: str) -> Json:
-    if not isinstance(schema, Mapping) or "type" not in schema and not _LIMITS & schema.keys():
+    if not isinstance(schema, Mapping):
         return schema
-    if schema.get("type") == "string" and not _LIMITS & schema.keys():
+    if schema.get("type", "string") == "string" and not _LIMITS & schema.keys():
         return schema
     about = {name: schema[name] for name in _ABOUT if name in schema}
     rest = {name: value for name, value in schema.items() if name not in about}

@@ -111,7 +111,7 @@ def _reference(call: ToolCall, tools: Sequence[ToolSpec], *, free: bool) -> Tool
 
 
 def _action(where: str, text: Json) -> tuple[str, ToolCall]:
-    """Thought and call of `Thought: ...\\nAction: NAME\\nAction Input: JSON`."""
+    """Thought and call of an answer: lines of Thought, Action and Action Input, the last of which is JSON."""
     if isinstance(text, str) and "Action:" in text and "Action Input:" in text:
         head, _, arguments = text.partition("Action Input:")
         thought, _, name = head.partition("Action:")

@@ -180,7 +180,7 @@ BENCHMARK = Benchmark(
     subsets=tuple(_FILES),
     read=read,
     gold_faults={
-        "asks_user": "gold asks the user by an action that is not offered: a missing-argument task, the reference unknown",
+        "asks_user": "gold asks the user by an action that is not offered: a missing argument, the reference unknown",
         "placeholder": "a gold value is a placeholder for one that gold does not have: the reference is unknown",
         "optional_call": "gold marks a call as optional: the reference without it and the one with it are both right",
         "unreadable_gold": "a gold call is not a JSON object: the reference is unknown",

@@ -170,7 +170,7 @@ BENCHMARK = Benchmark(
     read=read,
     traces=dialogues,
     gold_faults={
-        "misplaced_enum": "the document of CreateEvent limits `name` to the values of `event_type`: they are moved there",
+        "misplaced_enum": "the document of CreateEvent limits `name` to the values of `event_type`: moved there",
         **only("missing_argument", "unknown_argument", "bad_type", "bad_enum"),
     },
 )

@@ -1,12 +1,12 @@
 """API-Bank: calls that are the gold call, and ROUGE-L of replies.
 
 Source: arXiv 2304.08244, section 4, and the program beside the data. The published accuracy carries the made call out
-and compares input, output and exception with the recorded ones by a rule of each API. Here a call is right if it has the
-name and, after the conversion by its document, the arguments of the gold call: every rule accepts that, but some accept
-more (another search that finds the same tool), so this is a lower bound. The program counts a call that follows another
-call at once twice; so do the shares here. Only the first call of a reply is looked at.
+and compares input, output and exception with the recorded ones by a rule of each API. Here a call is right if it has
+the name and, after the conversion by its document, the arguments of the gold call. A rule accepts that, as the services
+are deterministic, but may accept more (another search that finds the same tool): this is a lower bound. The program
+counts a call that follows another call at once twice; so do the shares here. Only the first call is looked at.
 
-ROUGE-L by its definition (Lin 2004, equation 4, beta = 1): F of the longest common subsequence of the words, which stand
+ROUGE-L by its definition (Lin 2004, equation 4, beta = 1): F of the longest common subsequence of words, which stand
 between white space. The program uses a package that splits at full stops and counts each word once.
 """
 
@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from envs.types import Task, ToolCall
 from rewards.matching import identical
-from rewards.published.rotbench import first_call, mean
-from rewards.published.seal_tools import f1
+from rewards.published.figures import f1, first_call, mean, said
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -28,15 +27,14 @@ class ApiBank:
     missing: Mapping[str, str] = {
         "call_accuracy": "whether the made call gives the recorded result by the rule of its API needs the APIs and "
         "their databases carried out, and for ToolSearcher an embedding model",
-        "rouge_l_of_package": "the program's ROUGE-L is that of the Python package `rouge`, which is not the definition",
+        "rouge_l_of_package": "the program's ROUGE-L is that of the Python package `rouge`, not the definition",
     }
 
     def record(self, trajectory: Trajectory) -> Record:
         """equal_call of a call; rouge_l of a reply."""
         facts = trajectory.task.facts["benchmark"]
         if "reply" in facts:
-            text = "\n".join(turn.message.content for turn in trajectory.turns if turn.message.content)
-            return {"rouge_l": round(rouge_l(facts["reply"], text), 4)}
+            return {"rouge_l": round(rouge_l(facts["reply"], said(trajectory)), 4)}
         gold = ToolCall(name=facts["call"]["name"], arguments=facts["call"]["arguments"])
         made = first_call(trajectory)
         equal = made is not None and made.name == gold.name and identical(made.arguments, gold.arguments)

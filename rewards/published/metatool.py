@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from envs.types import Task, ToolCall
-from rewards.published.rotbench import mean
-from rewards.published.seal_tools import f1
+from rewards.published.figures import f1, made_calls, mean, said
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -58,9 +57,9 @@ class MetaTool:
 
 def _awareness(records: Sequence[tuple[Task, Record]]) -> dict[str, float | None]:
     needed = [bool(task.facts["benchmark"]["needs_tool"]) for task, _ in records]
-    said = [record["says_yes"] == 1.0 for _, record in records]
-    both = sum(yes and due for yes, due in zip(said, needed, strict=True))
-    precision = both / sum(said) if any(said) else 0.0
+    answered = [record["says_yes"] == 1.0 for _, record in records]
+    both = sum(yes and due for yes, due in zip(answered, needed, strict=True))
+    precision = both / sum(answered) if any(answered) else 0.0
     recall = both / sum(needed) if any(needed) else 0.0
     return {
         "awareness_accuracy": mean([record["aware"] for _, record in records]),
@@ -71,18 +70,15 @@ def _awareness(records: Sequence[tuple[Task, Record]]) -> dict[str, float | None
 
 
 def _says_yes(trajectory: Trajectory) -> bool | None:
-    for turn in trajectory.turns:
-        found = _YES_OR_NO.match(turn.message.content)
-        if found:
-            return found[1].lower() == "yes"
-    return None
+    found = _YES_OR_NO.match(said(trajectory))
+    return found[1].lower() == "yes" if found else None
 
 
 def _selected(trajectory: Trajectory) -> set[str]:
-    calls = [call for turn in trajectory.turns for call in turn.message.calls]
+    calls = [call for call, _ in made_calls(trajectory)]
     if calls:
         return {call.name if isinstance(call, ToolCall) else "" for call in calls}
-    text = " ".join(turn.message.content for turn in trajectory.turns)
+    text = said(trajectory)
     return {
         tool.name
         for tool in trajectory.task.tools

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from envs.types import Task, ToolCall
-from rewards.published.rotbench import mean
+from rewards.published.figures import made_calls, mean
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -35,7 +35,7 @@ class Nestful:
 
     def record(self, trajectory: Trajectory) -> Record:
         """partial_match and full_match, and what F1 over a set needs: a 1 for each name called and argument filled."""
-        made = [_closed(call) for turn in trajectory.turns for call in turn.message.calls if isinstance(call, ToolCall)]
+        made = [_closed(call) for call, _ in made_calls(trajectory) if isinstance(call, ToolCall)]
         gold = _gold(trajectory.task)
         partial = _partial(gold, made)
         return {

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.types import Json, MalformedCall, Task, ToolCall
+from envs.types import Json, Task, ToolCall
+from rewards.published.figures import first_call, mean
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -63,14 +64,6 @@ def stages(made: ToolCall | None, accepted: Accepted, *, as_published: bool = Tr
     return reached
 
 
-def first_call(trajectory: Trajectory) -> ToolCall | None:
-    """The first call that was made; None if it cannot be parsed or there is none."""
-    for turn in trajectory.turns:
-        for call in turn.message.calls:
-            return None if isinstance(call, MalformedCall) else call
-    return None
-
-
 class RoTBench:
     """TS, PI and CF of the first call."""
 
@@ -103,12 +96,6 @@ def accepted(task: Task) -> Accepted:
         finish=facts["finish"],
         ask=facts["ask"],
     )
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that there are; None if there is none."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 METRIC = RoTBench()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from envs.types import MalformedCall, Task, ToolCall
+from rewards.published.figures import f1, made_calls
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -53,7 +54,7 @@ class SealTools:
 
 def _readable(trajectory: Trajectory) -> list[ToolCall] | None:
     """The calls of the answer; None if there is none, or one of them cannot be read."""
-    calls = [call for turn in trajectory.turns for call in turn.message.calls]
+    calls = [call for call, _ in made_calls(trajectory)]
     if not calls or any(isinstance(call, MalformedCall) for call in calls):
         return None
     return [call for call in calls if isinstance(call, ToolCall)]
@@ -78,11 +79,6 @@ def _figures(records: Sequence[Record]) -> dict[str, float | None]:
         figures[f"{name}_recall"] = recall
         figures[f"{name}_f1"] = None if recall is None else f1(precision, recall)
     return figures
-
-
-def f1(precision: float, recall: float) -> float:
-    """Harmonic mean; 0 if both are 0."""
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 METRIC = SealTools()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from envs.types import Task, ToolCall
+from envs.types import Call, Task, ToolCall
 from rewards.matching import identical
-from rewards.published.rotbench import STAGES, Accepted, first_call, mean, stages
+from rewards.published.figures import first_call, made_calls, mean
+from rewards.published.rotbench import STAGES, Accepted, stages
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -49,22 +50,16 @@ class ToolAlpaca:
 def _same_calls(trajectory: Trajectory, gold: Sequence[ToolCall]) -> bool:
     """Whether the calls that were made are the gold calls, in any order."""
     left = list(gold)
-    for turn in trajectory.turns:
-        for call in turn.message.calls:
-            same = next(
-                (
-                    index
-                    for index, wanted in enumerate(left)
-                    if isinstance(call, ToolCall)
-                    and call.name == wanted.name
-                    and identical(call.arguments, wanted.arguments)
-                ),
-                None,
-            )
-            if same is None:
-                return False
-            del left[same]
+    for call, _ in made_calls(trajectory):
+        same = next((index for index, wanted in enumerate(left) if _same(call, wanted)), None)
+        if same is None:
+            return False
+        del left[same]
     return not left
+
+
+def _same(call: Call, gold: ToolCall) -> bool:
+    return isinstance(call, ToolCall) and call.name == gold.name and identical(call.arguments, gold.arguments)
 
 
 METRIC = ToolAlpaca()

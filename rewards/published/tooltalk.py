@@ -1,12 +1,12 @@
 """ToolTalk's precision, recall, action precision, bad action rate and success, by its released definition.
 
 Source: arXiv 2311.10775, section 4, and the program beside the data. In each conversation every made call in turn is
-matched with the first gold call left that it equals. A bad action is a call of a tool with side effects that was carried
-out and matched nothing. Success: all gold calls matched, no bad action. Rates are over all conversations together,
-success over conversations.
+matched with the first gold call left that it equals. A bad action is a call of a tool with side effects that was
+carried out and matched nothing. Success: all gold calls matched, no bad action. Rates are over all conversations
+together, success over conversations.
 
-What equals is a rule of each tool (`_RULES`). Two things cannot be had here: the similarity of two texts by an embedding
-model (equal texts are similar, the others undecided) and the answer of a service to a call that is not a gold call,
+What equals is a rule of each tool (`_RULES`). Two things cannot be had here: the similarity of two texts by an
+embedding model (equal texts are similar, others undecided) and the answer of a service to a call that is no gold call,
 unless the trajectory has it as a result in the benchmark's form, {"response": ..., "exception": ...}. A figure has its
 published name only if nothing was left undecided. `..._decided` takes undecided calls for unequal, and a call without a
 known answer for carried out if it fits its document.
@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from envs.schema import check
-from envs.types import Json, MalformedCall, Task, ToolCall, ToolResult
+from envs.types import Json, Task, ToolCall, ToolResult
+from rewards.published.figures import made_calls
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -30,7 +31,7 @@ Equal = bool | None
 
 _FIGURES = ("precision", "recall", "action_precision", "bad_action_rate", "success_rate")
 _NEEDS = (
-    "text arguments that differ need the similarity of an embedding model (sent2vec), and calls that are not gold calls "
+    "text arguments that differ need the similarity of an embedding model (sent2vec), and calls that are no gold calls "
     "the simulated services; given only where no call of the set needs either"
 )
 _TIME = "%Y-%m-%d %H:%M:%S"
@@ -46,7 +47,8 @@ class ToolTalk:
         facts = trajectory.task.facts["benchmark"]
         tools = {tool.name: tool for tool in trajectory.task.tools}
         record: dict[str, float | None] = {}
-        for number, (call, result) in enumerate(_made(trajectory)):
+        for number, (written, result) in enumerate(made_calls(trajectory)):
+            call = written if isinstance(written, ToolCall) else None
             made = _Made(call=call, answer=_answer(result))
             tool = None if call is None else tools.get(call.name)
             fits = call is not None and tool is not None and not check(call.arguments, tool.parameters)
@@ -119,18 +121,6 @@ def _figures(count: Counter[str]) -> dict[str, float | None]:
         "bad_action_rate": share("bad_actions", "actions"),
         "success_rate": share("successes", "conversations"),
     }
-
-
-def _made(trajectory: Trajectory) -> list[tuple[ToolCall | None, ToolResult | None]]:
-    """Every call with its result; None for one that cannot be parsed."""
-    return [
-        (
-            None if isinstance(call, MalformedCall) else call,
-            turn.results[position] if position < len(turn.results) else None,
-        )
-        for turn in trajectory.turns
-        for position, call in enumerate(turn.message.calls)
-    ]
 
 
 def _answer(result: ToolResult | None) -> Mapping[str, Json] | None:
