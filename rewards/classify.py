@@ -1,19 +1,33 @@
 """Trajectory -> call errors: the one taxonomy, and its mapping to Relign's and TL-Training's classes.
 
-The environment states facts (ToolStatus), this file judges. It reads what was written and answered, never tokens.
+The environment states facts (ToolStatus), this file judges. It reads what was written and answered, never tokens;
+where the parts of a call stand among the tokens, the turn says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER
 from envs.schema import check
 from envs.types import Json, MalformedCall, TaskKind, ToolCall, ToolResult, ToolSpec, ToolStatus
-from rewards.grounding import Context, context_before, schema_grounds, ungrounded_words
-from rewards.matching import Difference, ExactMatching, differences, identical, normalise, pair, pointer, same_value
+from rewards.grounding import Context, context_before, ungrounded_places, ungrounded_words
+from rewards.matching import (
+    Difference,
+    ExactMatching,
+    differences,
+    identical,
+    normalise,
+    pair,
+    pointer,
+    same_value,
+    value_at,
+)
+from rewards.spans import error_span
 from rewards.types import HALLUCINATIONS, CallError, ErrorKind
+from rollout.parsers import Span
 from rollout.trajectory import Trajectory
 
 RELIGN_CLASSES: Mapping[ErrorKind, str] = {
@@ -338,7 +352,7 @@ class _Judge:
         if gate is not None and gate not in self.matching.call_of and self.reference[gate].name == call.name:
             self.attempted.add(gate)
             wrong = self._report_problems(position, call, tool)
-            if "/missing" not in wrong and not _same_missing(call, self.reference[gate]):
+            if not _touches("/missing", wrong) and not _same_missing(call, self.reference[gate]):
                 due = ", ".join(sorted(_missing(self.reference[gate])))
                 self._report(ErrorKind.WRONG_VALUE, position, "/missing", f"what is missing: {due}")
             return
@@ -379,10 +393,9 @@ class _Judge:
             return
         wrong = self._report_problems(position, call, tool)
         for difference in differences(call, wanted, tool):
-            where = pointer(difference.argument)
-            if where not in wrong:
-                detail = _say(difference, call, wanted)
-                self._report(_ARGUMENT_KINDS[difference.kind], position, where, detail)
+            where = difference.pointer
+            if not _touches(where, wrong):
+                self._report(_ARGUMENT_KINDS[difference.kind], position, where, _say(difference))
         self._judge_grounding(position, call, tool, wanted, missed=missed)
 
     def _in_order(self, call: ToolCall, j: int, tool: ToolSpec) -> bool:
@@ -418,7 +431,9 @@ class _Judge:
         reported = {
             error.argument
             for error in self.errors
-            if (error.turn, error.call) == (self.turn, position) and error.kind != ErrorKind.WRONG_VALUE
+            if (error.turn, error.call) == (self.turn, position)
+            and error.argument is not None
+            and error.kind != ErrorKind.WRONG_VALUE
         }
         asked = _missing(self.reference[self.gate]) if missed and self.gate is not None else frozenset()
         for name in tool.required:
@@ -430,16 +445,21 @@ class _Judge:
             right = wanted is not None and name in wanted.arguments and same_value(value, wanted.arguments[name])
             if right and not is_asked:
                 continue
-            if not self._is_grounded(value, tool.properties.get(name), is_asked=is_asked):
-                self._report(ErrorKind.UNGROUNDED_VALUE, position, where, f"{value!r} occurs in nothing that was read")
+            made_up = self._made_up(name, value, tool.properties.get(name), is_asked=is_asked)
+            made_up = [place for place in made_up if not any(_is_within(place, other) for other in reported)]
+            if made_up:
+                place = _around(made_up)
+                detail = f"{value_at(call.arguments, place)!r} occurs in nothing that was read"
+                self._report(ErrorKind.UNGROUNDED_VALUE, position, place, detail)
 
-    def _is_grounded(self, value: Json, schema: Json, *, is_asked: bool) -> bool:
+    def _made_up(self, name: str, value: Json, schema: Json, *, is_asked: bool) -> list[str]:
+        """Where in a required argument nothing that was read supports what is written."""
         if is_asked:
             # Only the user knows this value: a choice among the allowed ones is a guess too.
-            return not isinstance(value, bool) and self._read().holds(value)
-        if schema_grounds(value, schema, defaults=self.kind != TaskKind.MISSING_ARGUMENT):
-            return True
-        return self._read().holds(value)
+            is_known = not isinstance(value, bool) and self._read().holds(value)
+            return [] if is_known else [pointer(name)]
+        defaults = self.kind != TaskKind.MISSING_ARGUMENT
+        return ungrounded_places(name, value, schema, self._read(), defaults=defaults)
 
     # What the rules above ask for.
 
@@ -465,26 +485,26 @@ class _Judge:
         )
 
     def _report_problems(self, position: int, call: ToolCall, tool: ToolSpec) -> set[str]:
-        """Report what the schema says; returns the top-level arguments concerned, as pointers."""
+        """Report what the schema says; returns where, as pointers."""
         problems = check(call.arguments, tool.parameters)
         for problem in problems:
             self._report(ErrorKind(problem.kind), position, problem.pointer, problem.detail)
-        return {"/" + problem.pointer[1:].split("/", 1)[0] for problem in problems}
+        return {problem.pointer for problem in problems}
 
     def _report(self, kind: ErrorKind, call: int | None, argument: str | None = None, detail: str = "") -> None:
-        turns = self.trajectory.turns
-        turn = turns[self.turn] if turns else None
+        start, end = self._span(kind, call, argument) or (None, None)
         self.errors.append(
-            CallError(
-                turn=self.turn,
-                call=call,
-                kind=kind,
-                argument=argument,
-                detail=detail,
-                start=None if turn is None else turn.start,
-                end=None if turn is None else turn.end,
-            )
+            CallError(turn=self.turn, call=call, kind=kind, argument=argument, detail=detail, start=start, end=end)
         )
+
+    def _span(self, kind: ErrorKind, call: int | None, argument: str | None) -> Span | None:
+        """The tokens of what is wrong, as narrowly as the turn knows them."""
+        if call is None:
+            return None
+        turn = self.trajectory.turns[self.turn]
+        if turn.places:
+            return error_span(turn.places[call], kind, argument)
+        return (turn.start, turn.end) if turn.start < turn.end else None
 
 
 def _presumed_reference(kind: str) -> tuple[ToolCall, ...]:
@@ -539,8 +559,24 @@ def _by_call(error: CallError) -> float:
     return float("inf") if error.call is None else error.call
 
 
-def _say(difference: Difference, call: ToolCall, wanted: ToolCall) -> str:
-    name = difference.argument
+def _touches(place: str, reported: Iterable[str]) -> bool:
+    """Whether something was reported at a place, inside it or around it; "" is about the arguments as a whole."""
+    return any(_is_within(place, other) or _is_within(other, place) for other in reported if other)
+
+
+def _is_within(place: str, other: str) -> bool:
+    return place == other or place.startswith(f"{other}/")
+
+
+def _around(places: list[str]) -> str:
+    """The innermost place that holds all of these."""
+    split = [place.split("/") for place in places]
+    common = takewhile(lambda steps: len(set(steps)) == 1, zip(*split, strict=False))
+    return "/".join(steps[0] for steps in common)
+
+
+def _say(difference: Difference) -> str:
+    name = difference.argument if not difference.inside else difference.pointer[1:]
     match difference.kind:
         case "missing":
             return f"missing {name}"
@@ -548,4 +584,4 @@ def _say(difference: Difference, call: ToolCall, wanted: ToolCall) -> str:
             return f"unknown argument {name}"
         case "redundant":
             return f"{name} was not asked for"
-    return f"{call.arguments[name]!r}, expected {wanted.arguments[name]!r}"
+    return f"{difference.made!r}, expected {difference.wanted!r}"

@@ -1,55 +1,59 @@
-"""Whether a value can have come from what the policy had read: a deterministic form of Relign's truthfulness judge."""
+"""Whether a value can have come from what the policy had read: a deterministic form of Relign's truthfulness judge.
+
+A value is grounded if each of its leaves occurs in the request, the history or the results of calls, follows from them
+by normalisation (numbers in words and other units, dates, plurals, codes of countries and currencies), is given by the
+schema of its parameter, or is common knowledge that no user has to say (a page number, the state that a city lies in).
+Source: Relign (arXiv 2412.04141), the rule of the judge "calling truthfulness".
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from envs.types import Json, ToolStatus
-from rewards.matching import normalise
+from rewards.common_names import REGIONS, SAME
+from rewards.matching import normalise, pointer
+from rewards.moments import Moments
+from rewards.quantities import numbers_in, rounded
 from rollout.trajectory import Trajectory
 
 _WORDS = re.compile(r"[^\W_]+")
-_NUMBERS = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?%?")
-_ISO_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
-_MONTHS = (
-    "january", "february", "march", "april", "may", "june",
-    "july", "august", "september", "october", "november", "december",
-)  # fmt: skip
-_SMALL_NUMBERS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-)  # fmt: skip
-_NUMBER_WORDS = {word: float(value) for value, word in enumerate(_SMALL_NUMBERS)} | {
-    "a dozen": 12.0,
-    "thirty": 30.0,
-    "forty": 40.0,
-    "fifty": 50.0,
-    "a hundred": 100.0,
-    "a thousand": 1000.0,
-}
-_RELATIVE_DATE = re.compile(
-    r"\b(today|tonight|tomorrow|yesterday|weekend|next|last|"
-    r"(mon|tues|wednes|thurs|fri|satur|sun)day)\b"
+_NUMBER = re.compile(r"[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?%?")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 )
+"""Letters of scripts that write words without spaces, or glue endings to them."""
+_LITTLE_WORDS = frozenset({"a", "an", "the", "of", "at", "for", "and"})
+_TIME_ZONE = re.compile(r"[A-Z][A-Za-z]+/(?:[A-Z][A-Za-z]+/)?([A-Z][A-Za-z_]+)")
+"""Of the IANA database: Area/City."""
 _LONG_TEXT = 5
 """From so many words on a value is taken for a text the policy composed: half of its words must be known."""
+_NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_PAGING = frozenset({"page", "pages", "offset", "limit", "skip", "results", "entries", "rows", "records"})
+_PAGING_COMPANIONS = frozenset(
+    {"max", "maximum", "num", "number", "no", "size", "per", "of", "start", "total", "count", "index", "search",
+     "query", "list", "items", "to", "return"}
+)  # fmt: skip
+_LARGEST_PAGING_VALUE = 1000
 
 
 class Context:
-    """What the policy has read: the prompt and, turn by turn, the results of calls that succeeded.
+    """What the policy has read: the prompt and, turn by turn, the results of calls that succeeded and the user's words.
 
     Messages of refused calls are left out: they may quote the very value that was made up.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        plain = normalise(" \n ".join(texts))
-        self._plain = plain
-        tokens = _WORDS.findall(plain)
-        self._words = set(tokens)
+        self._raw = " \n ".join(texts)
+        self._plain = normalise(self._raw)
+        tokens = _WORDS.findall(self._plain)
+        self._words = set(tokens) | {_stem(token) for token in tokens}
         self._spaced = f" {' '.join(tokens)} "
+        self._stemmed = f" {' '.join(map(_stem, tokens))} "
         self._found_numbers: set[float] | None = None
+        self._found_moments: Moments | None = None
 
     def holds(self, value: Json) -> bool:
         """Whether every leaf of `value` occurs, or follows by normalisation."""
@@ -62,7 +66,7 @@ class Context:
             return True
         if isinstance(value, (int, float)):
             try:
-                return float(value) in self._numbers()
+                return rounded(float(value)) in self._numbers()
             except OverflowError:
                 return str(value) in self._words
         return self._holds_text(str(value))
@@ -72,45 +76,71 @@ class Context:
         words = _WORDS.findall(text)
         if not words:
             return not text or text in self._plain
-        if f" {' '.join(words)} " in self._spaced:
+        if self._holds_phrase(words) or text in ("true", "false"):
             return True
-        date = _ISO_DATE.match(text)
-        if date is not None and self._holds_date(*map(int, date.groups())):
+        if _UNSPACED.search(text) and text.replace(" ", "") in self._plain.replace(" ", ""):
             return True
-        if len(words) == 1 and _NUMBERS.fullmatch(text):
-            return _as_number(text) in self._numbers()
-        known = sum(word in self._words for word in words)
-        return known == len(words) or (len(words) >= _LONG_TEXT and 2 * known >= len(words))
+        moment = self._moments().holds(text)
+        if moment is not None:
+            return moment
+        if _NUMBER.fullmatch(text):
+            return bool(numbers_in(text) & self._numbers())
+        return self._holds_name(value, text) or self._holds_words(words)
 
-    def _holds_date(self, year: int, month: int, day: int) -> bool:
-        if _RELATIVE_DATE.search(self._plain):
+    def _holds_phrase(self, words: list[str]) -> bool:
+        return f" {' '.join(words)} " in self._spaced or f" {' '.join(map(_stem, words))} " in self._stemmed
+
+    def _holds_words(self, words: list[str]) -> bool:
+        """Whether the words that say something are known, though not in this order; of a long text, half of them."""
+        words = [word for word in words if word not in _LITTLE_WORDS]
+        known = sum(word in self._words or _stem(word) in self._words for word in words)
+        return bool(words) and (known == len(words) or (len(words) >= _LONG_TEXT and 2 * known >= len(words)))
+
+    def _holds_name(self, value: str, text: str) -> bool:
+        """Whether another name of the same is there: a code, an abbreviation, a place without its state."""
+        if any(self._holds_alias(alias) for group in SAME.get(text, ()) for names in group for alias in names):
             return True
-        if not 1 <= month <= 12:
+        zone = _TIME_ZONE.fullmatch(value)
+        if zone is not None:
+            return self._holds_phrase(_WORDS.findall(normalise(zone[1])))
+        place, comma, region = text.partition(",")
+        if comma and all(part.strip(" .") in REGIONS for part in region.split(",")):
+            name = value.partition(",")[0]
+            return self._holds_phrase(_WORDS.findall(place)) or self._holds_initials(name)
+        return self._holds_initials(value)
+
+    def _holds_alias(self, alias: str) -> bool:
+        if alias.isupper():  # In lower case, codes are words: IN, OR, ME.
+            return re.search(rf"\b{alias}\b", self._raw) is not None
+        words = _WORDS.findall(alias)
+        return self._holds_phrase(words) if words else alias in self._plain
+
+    def _holds_initials(self, name: str) -> bool:
+        words = name.split()
+        if len(words) < 2 or not all(word[0].isupper() for word in words):
             return False
-        days = (f"{day}", f"{day:02d}", f"{day}st", f"{day}nd", f"{day}rd", f"{day}th")
-        months = (_MONTHS[month - 1], _MONTHS[month - 1][:3])
-        spoken = {form for d in days for m in months for form in (f"{m} {d}", f"{d} {m}", f"{d} of {m}")}
-        if any(f" {form} " in self._spaced for form in spoken):
-            named_years = {word for word in self._words if re.fullmatch(r"(19|20)\d\d", word)}
-            return not named_years or str(year) in named_years
-        numeric = [(m, d) for m in (f"{month}", f"{month:02d}") for d in (f"{day}", f"{day:02d}")]
-        forms = {f"{year} {m} {d}" for m, d in numeric}
-        forms |= {f"{a} {b} {y}" for m, d in numeric for a, b in ((m, d), (d, m)) for y in (year, f"{year % 100:02d}")}
-        return any(f" {form} " in self._spaced for form in forms)
+        initials = re.escape("".join(word[0] for word in words))
+        return re.search(rf"\b{initials}\b", self._raw) is not None
 
     def _numbers(self) -> set[float]:
         if self._found_numbers is None:
-            found = {_as_number(text) for text in _NUMBERS.findall(self._plain)}
-            found |= {float(word) for word in self._words if word.isdecimal() and len(word) < 300}
-            found |= {_as_number(text[:-1]) for text in _NUMBERS.findall(self._plain) if text.endswith("%")}
-            found |= {number for word, number in _NUMBER_WORDS.items() if f" {word} " in self._spaced}
-            self._found_numbers = found
+            self._found_numbers = set(numbers_in(self._plain))
+            self._found_numbers |= {float(word) for word in self._words if word.isdecimal() and len(word) < 300}
         return self._found_numbers
 
+    def _moments(self) -> Moments:
+        if self._found_moments is None:
+            self._found_moments = Moments(self._plain)
+        return self._found_moments
 
-def _as_number(text: str) -> float:
-    text = text.replace(",", "")
-    return round(float(text[:-1]) / 100, 12) if text.endswith("%") else float(text)
+
+def _stem(word: str) -> str:
+    """A word without the ending of a plural or of the third person."""
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    return word[:-2] if word.endswith(("ches", "shes", "sses", "xes", "zes")) else word[:-1]
 
 
 def context_before(trajectory: Trajectory, turn: int) -> Context:
@@ -118,7 +148,38 @@ def context_before(trajectory: Trajectory, turn: int) -> Context:
     texts = [message.content for message in trajectory.task.prompt]
     for earlier in trajectory.turns[:turn]:
         texts.extend(result.content for result in earlier.results if result.status == ToolStatus.OK)
+        texts.extend(message.content for message in earlier.heard)
     return Context(texts)
+
+
+def ungrounded_places(name: str, value: Json, schema: Json, context: Context, *, defaults: bool) -> list[str]:
+    """JSON pointers, from the argument on ("/stops/0/city"), of the leaves of a value that nothing grounds.
+
+    Args:
+        name: of the argument.
+        value: what it was given.
+        schema: of the parameter.
+        context: what the policy had read.
+        defaults: whether the schema's default, examples and description ground a value, and not only what limits the
+            choice. They never do in a task in which a value is missing: there, copying them is the very fault.
+    """
+    return list(_ungrounded(name, value, schema, context, pointer(name), defaults))
+
+
+def _ungrounded(name: str, value: Json, schema: Json, context: Context, where: str, defaults: bool) -> Iterator[str]:
+    if schema_grounds(value, schema, defaults=defaults) or is_paging(name, value):
+        return
+    own: Mapping[str, Json] = schema if isinstance(schema, Mapping) else {}
+    if isinstance(value, Mapping):
+        properties = own.get("properties")
+        for key, item in value.items():
+            inner = properties.get(key) if isinstance(properties, Mapping) else None
+            yield from _ungrounded(key, item, inner, context, where + pointer(key), defaults)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _ungrounded(name, item, own.get("items"), context, f"{where}/{index}", defaults)
+    elif not context.holds(value):
+        yield where
 
 
 def schema_grounds(value: Json, schema: Json, *, defaults: bool) -> bool:
@@ -127,7 +188,8 @@ def schema_grounds(value: Json, schema: Json, *, defaults: bool) -> bool:
     Args:
         value: the value of the argument.
         schema: the schema of the parameter.
-        defaults: whether its default and examples count, and not only what limits the choice (enum, const).
+        defaults: whether its default, its examples and its description count, and not only what limits the choice
+            (enum, const).
     """
     if not isinstance(schema, Mapping):
         return False
@@ -135,7 +197,33 @@ def schema_grounds(value: Json, schema: Json, *, defaults: bool) -> bool:
     if defaults:
         given += [schema.get("default"), *_listed(schema.get("examples")), schema.get("example")]
     wanted = _spelling(value)
-    return any(item is not None and _spelling(item) == wanted for item in given)
+    if any(item is not None and _spelling(item) == wanted for item in given):
+        return True
+    return defaults and _describes(schema.get("description"), value)
+
+
+def _describes(description: Json, value: Json) -> bool:
+    """Whether the words of a description give a value: any text, or a number that it explains ("1: sedentary")."""
+    if not isinstance(description, str):
+        return False
+    text = normalise(description)
+    if isinstance(value, str):
+        words = _WORDS.findall(normalise(value))
+        return bool(words) and f" {' '.join(words)} " in f" {' '.join(_WORDS.findall(text))} "
+    if isinstance(value, int) and not isinstance(value, bool):
+        return re.search(rf"(?<![\w.]){value} ?(?:[:=]|- |\u2013 |means |is |for )[ (\"']*[a-z]", text) is not None
+    return False
+
+
+def is_paging(name: str, value: Json) -> bool:
+    """Whether a value is a page, an offset or a limit, which no user has to say."""
+    if isinstance(value, bool):
+        return False
+    text = str(value).strip()
+    if not text.isdecimal() or len(text) > 4 or int(text) > _LARGEST_PAGING_VALUE:
+        return False
+    parts = {part.lower() for part in _NAME_PARTS.findall(name)}
+    return bool(parts & _PAGING) and parts <= _PAGING | _PAGING_COMPANIONS
 
 
 def _listed(value: Json) -> list[Json]:

@@ -6,13 +6,16 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
 from envs.types import Json, ToolCall, ToolSpec
 
 _ABSENT = object()
+_INTEGER = re.compile(r"[+-]?\d+")
+_MANY_DIGITS = 300
+"""No float holds a number of so many digits."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -64,7 +67,14 @@ def same_value(made: Json, reference: Json) -> bool:
     if isinstance(made, bool) or isinstance(reference, bool) or made is None or reference is None:
         return made is reference
     left, right = _number(made), _number(reference)
-    return left is not None and right is not None and math.isclose(left, right, rel_tol=1e-9, abs_tol=0.0)
+    if left is None or right is None:
+        return False
+    if isinstance(left, int) and isinstance(right, int):
+        return left == right
+    # Of numbers that may be ids every digit counts; those with a fraction may come out of a calculation.
+    left, right = float(left), float(right)
+    exact = left.is_integer() and right.is_integer()
+    return left == right or (not exact and math.isclose(left, right, rel_tol=1e-9, abs_tol=0.0))
 
 
 def _same_object(made: Mapping[str, Json], reference: Mapping[str, Json]) -> bool:
@@ -75,13 +85,19 @@ def _same_object(made: Mapping[str, Json], reference: Mapping[str, Json]) -> boo
     )
 
 
-def _number(value: Json) -> float | None:
-    if isinstance(value, (int, float)):
-        try:
-            return float(value)
-        except OverflowError:
+def _number(value: Json) -> int | float | None:
+    """The number that a value is or spells, exactly where it is an integer; None for what no float can hold."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMBER.fullmatch(text):
             return None
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) else None
+        value = int(text) if len(text) < _MANY_DIGITS and _INTEGER.fullmatch(text) else float(text)
+    if not isinstance(value, (int, float)):
+        return None
+    try:
+        return value if math.isfinite(float(value)) else None
+    except OverflowError:
+        return None
 
 
 def identical(made: Json, other: Json) -> bool:
@@ -103,47 +119,134 @@ def identical(made: Json, other: Json) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How one argument of a made call differs from the reference call of the same tool."""
+    """One place in which a made call differs from the reference call of the same tool."""
 
     kind: Literal["missing", "unknown", "redundant", "value"]
     argument: str
     """Name of the argument."""
+    inside: tuple[str | int, ...] = ()
+    """Keys and indices that lead from the argument to what differs; empty: the argument itself."""
+    made: Json = field(default=None, compare=False)
+    """The value that is wrong, of the kind `value`."""
+    wanted: Json = field(default=None, compare=False)
+
+    @property
+    def pointer(self) -> str:
+        """JSON pointer of what differs."""
+        return "".join(map(pointer, (self.argument, *map(str, self.inside))))
 
 
 def differences(made: ToolCall, reference: ToolCall, tool: ToolSpec) -> list[Difference]:
-    """Every argument in which `made` differs from `reference`; empty if `made` is right.
+    """Every place in which `made` differs from `reference`, as deep in its arguments as can be told; empty if none.
 
     What the schema gives as default may be left out or written down: the call is the same. What it requires is never
-    redundant, even where an incomplete reference does not name it.
+    redundant, even where an incomplete reference does not name it. Of several accepted objects or arrays the one that
+    differs least counts. Inside an object whose schema names no keys, none is unknown: one too many is redundant.
     """
     found: list[Difference] = []
-    arguments = made.arguments
+    properties = tool.properties
     for name, wanted in reference.arguments.items():
-        if name in arguments:
-            if not same_value(arguments[name], wanted):
-                found.append(Difference(kind="value", argument=name))
-        elif not may_be_omitted(wanted) and not _is_default(tool, name, wanted):
-            found.append(Difference(kind="missing", argument=name))
-    for name, value in arguments.items():
+        if name in made.arguments:
+            _compare(made.arguments[name], wanted, properties.get(name), (name,), found)
+        elif not may_be_omitted(wanted) and not _is_default(tool.parameters, name, wanted):
+            found.append(_difference("missing", (name,)))
+    for name, value in made.arguments.items():
         if name in reference.arguments:
             continue
-        if name not in tool.properties:
-            found.append(Difference(kind="unknown", argument=name))
-        elif name not in tool.required and not same_value(value, _default(tool, name)):
-            found.append(Difference(kind="redundant", argument=name))
+        if name not in properties:
+            found.append(_difference("unknown", (name,)))
+        elif _is_redundant(tool.parameters, name, value):
+            found.append(_difference("redundant", (name,)))
     return found
 
 
-def _default(tool: ToolSpec, name: str) -> Json:
-    schema = tool.properties.get(name)
-    return schema.get("default", _ABSENT) if isinstance(schema, Mapping) else _ABSENT
+def _compare(made: Json, wanted: Json, schema: Json, path: tuple[str | int, ...], found: list[Difference]) -> None:
+    """Add to `found` where `made` differs from `wanted`."""
+    if same_value(made, wanted):
+        return
+    accepted = alternatives(wanted)
+    if accepted is not None:
+        tries: list[list[Difference]] = []
+        for value in accepted:
+            if _is_alike(made, value):
+                tries.append([])
+                _compare(made, value, schema, path, tries[-1])
+        if tries:
+            found.extend(min(tries, key=len))
+            return
+    elif _is_alike(made, wanted):
+        if isinstance(made, Mapping):
+            _compare_objects(made, wanted, schema if isinstance(schema, Mapping) else {}, path, found)
+        else:
+            items = schema.get("items") if isinstance(schema, Mapping) else None
+            for index, (value, element) in enumerate(zip(made, wanted, strict=True)):
+                _compare(value, element, items, (*path, index), found)
+        return
+    found.append(_difference("value", path, made=made, wanted=wanted))
 
 
-def _is_default(tool: ToolSpec, name: str, wanted: Json) -> bool:
-    if name in tool.required:
+def _is_alike(made: Json, wanted: Json) -> bool:
+    """Whether what differs can be looked for inside: two objects, or two arrays of one length."""
+    if isinstance(made, Mapping):
+        return isinstance(wanted, Mapping)
+    return isinstance(made, (list, tuple)) and isinstance(wanted, (list, tuple)) and len(made) == len(wanted)
+
+
+def _compare_objects(
+    made: Mapping[str, Json],
+    wanted: Mapping[str, Json],
+    schema: Mapping[str, Json],
+    path: tuple[str | int, ...],
+    found: list[Difference],
+) -> None:
+    properties = _properties(schema)
+    for name, value in wanted.items():
+        if name in made:
+            _compare(made[name], value, properties.get(name), (*path, name), found)
+        elif not may_be_omitted(value) and not _is_default(schema, name, value):
+            found.append(_difference("missing", (*path, name)))
+    for name, value in made.items():
+        if name in wanted:
+            continue
+        if name not in properties:
+            found.append(_difference("unknown" if properties else "redundant", (*path, name)))
+        elif _is_redundant(schema, name, value):
+            found.append(_difference("redundant", (*path, name)))
+
+
+def _difference(
+    kind: Literal["missing", "unknown", "redundant", "value"],
+    path: tuple[str | int, ...],
+    made: Json = None,
+    wanted: Json = None,
+) -> Difference:
+    return Difference(kind=kind, argument=str(path[0]), inside=path[1:], made=made, wanted=wanted)
+
+
+def _properties(schema: Mapping[str, Json]) -> Mapping[str, Json]:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _default(schema: Mapping[str, Json], name: str) -> Json:
+    own = _properties(schema).get(name)
+    return own.get("default", _ABSENT) if isinstance(own, Mapping) else _ABSENT
+
+
+def _is_required(schema: Mapping[str, Json], name: str) -> bool:
+    required = schema.get("required")
+    return isinstance(required, (list, tuple)) and name in required
+
+
+def _is_default(schema: Mapping[str, Json], name: str, wanted: Json) -> bool:
+    if _is_required(schema, name):
         return False
-    default = _default(tool, name)
+    default = _default(schema, name)
     return default is not _ABSENT and same_value(default, wanted)
+
+
+def _is_redundant(schema: Mapping[str, Json], name: str, value: Json) -> bool:
+    return not _is_required(schema, name) and not same_value(value, _default(schema, name))
 
 
 def similarity(made: ToolCall | None, reference: ToolCall) -> float:
@@ -231,3 +334,16 @@ class ExactMatching:
 def pointer(name: str) -> str:
     """JSON pointer of a top-level argument."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def value_at(arguments: Json, place: str) -> Json:
+    """The value that a JSON pointer into `arguments` leads to.
+
+    Raises:
+        LookupError: there is none.
+    """
+    value = arguments
+    for step in place.split("/")[1:]:
+        key = step.replace("~1", "/").replace("~0", "~")
+        value = value[int(key)] if isinstance(value, (list, tuple)) else value[key]
+    return value

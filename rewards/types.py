@@ -68,7 +68,8 @@ class CallError:
     detail: str = ""
     start: int | None = None
     end: int | None = None
-    """Token span in the trajectory."""
+    """Token span in the trajectory of what is wrong: the call, its name, a key or a value (`rewards.spans`); the turn
+    where no more is known; None where there are no tokens, or the call was never made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

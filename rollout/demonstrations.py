@@ -26,7 +26,7 @@ from envs.types import (
 )
 from rollout.engine import Policy
 from rollout.episode import Action, MakeEnv, Situation, run_loop
-from rollout.parsers import Parser
+from rollout.parsers import CallPlace, Parser
 from rollout.recorded import message_of_openai, read_recorded, recorded_task
 from rollout.renderer import Renderer
 from rollout.trajectory import (
@@ -158,7 +158,16 @@ def from_messages(
         observed = conversation[place + 1 : following]
         failed = {index for index, value in enumerate(messages[place + 1 : following]) if _has_failed(value)}
         message = conversation[place]
-        turns.append(Turn(message=message, results=_results(message, observed, failed), start=start, end=end))
+        turns.append(
+            Turn(
+                message=message,
+                results=_results(message, observed, failed),
+                heard=tuple(message for message in observed if message.role != "tool"),
+                start=start,
+                end=end,
+                places=_places(renderer, message, token_ids, start),
+            )
+        )
         if following < len(conversation):
             pending = renderer.observation(observed)
     token_ids, action_mask, logprobs = builder.arrays()
@@ -224,6 +233,12 @@ def _gist(message: Message, parser: Parser) -> tuple[str, list[ToolCall | str]]:
         replace(call, call_id="") if isinstance(call, ToolCall) else parser.format("", [call]).strip()
         for call in message.calls
     ]
+
+
+def _places(renderer: Renderer, message: Message, token_ids: Sequence[int], start: int) -> tuple[CallPlace, ...]:
+    """Where the calls stand; unknown if the recorded text also holds what reads as a call and was none."""
+    places = renderer.places(token_ids, at=start) if message.calls else ()
+    return places if len(places) == len(message.calls) else ()
 
 
 def _numbered(messages: Iterable[Message]) -> list[Message]:

@@ -1,27 +1,43 @@
 """An episode as it reads in the terminal: what was asked, called and answered, errors marked where they happened.
 
-Builds rich renderables and prints nothing. Judging is not done here: errors come in as plain tuples.
+Builds rich renderables and prints nothing. Judging is not done here: errors come in as marks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
-from envs.types import Call, Json, ToolCall, ToolResult, ToolStatus
+from envs.types import Call, ToolCall, ToolResult, ToolStatus
+from rollout.parsers import CallPlace, Span, escaped_key, places_in_json
 from rollout.trajectory import Trajectory, Turn
 
 if TYPE_CHECKING:
     from rollout.renderer import Renderer
 
-Mark = tuple[int, int | None, str, str]
-"""One error: turn, call (None: a call that was never made, or the turn as a whole), kind, detail."""
-
 LONGEST = 240
 """Characters of one text that are shown."""
+
+LABEL = 12
+"""Characters before the text of a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One error as it is shown."""
+
+    turn: int
+    call: int | None
+    """None: a call that was never made, or the turn as a whole."""
+    kind: str
+    detail: str = ""
+    part: Callable[[CallPlace], Span | None] = lambda place: place.span
+    """Which part of the call is wrong, wherever the parts stand."""
 
 
 def episode_lines(trajectory: Trajectory, errors: Iterable[Mark] = ()) -> list[Text]:
@@ -29,7 +45,7 @@ def episode_lines(trajectory: Trajectory, errors: Iterable[Mark] = ()) -> list[T
 
     Args:
         trajectory: the episode.
-        errors: tuples (turn, call, kind, detail); each is shown below the call it is about.
+        errors: each is shown below the call it is about, and below the part of it that is wrong.
     """
     marks = list(errors)
     lines = [_head(trajectory)]
@@ -37,7 +53,7 @@ def episode_lines(trajectory: Trajectory, errors: Iterable[Mark] = ()) -> list[T
     lines.append(_line("tools", offered, "dim"))
     lines.extend(_line(message.role, message.content, "cyan") for message in trajectory.task.prompt)
     for index, turn in enumerate(trajectory.turns):
-        lines.extend(_turn_lines(index, turn, [mark for mark in marks if mark[0] == index]))
+        lines.extend(_turn_lines(index, turn, [mark for mark in marks if mark.turn == index]))
     lines.append(_foot(trajectory))
     lines.extend(_line("", line, "red") for line in trajectory.error.strip().splitlines()[-3:])
     return lines
@@ -76,33 +92,60 @@ def _turn_lines(index: int, turn: Turn, marks: list[Mark]) -> list[Text]:
     if turn.message.content:
         lines.append(_line("assistant", turn.message.content, "green"))
     for number, call in enumerate(turn.message.calls):
-        own = [mark for mark in marks if mark[1] == number]
-        lines.append(_call_line(call, wrong=bool(own), trained=turn.train))
-        lines.extend(_mark_line(mark) for mark in own)
+        own = [mark for mark in marks if mark.call == number]
+        lines.extend(_call_lines(call, own, trained=turn.train))
         if call.call_id in results:
             lines.append(_result_line(results[call.call_id]))
     if not turn.message.content and not turn.message.calls:
         lines.append(_line("assistant", "(says nothing)", "dim"))
-    lines.extend(_mark_line(mark) for mark in marks if mark[1] is None or mark[1] >= len(turn.message.calls))
+    lines.extend(_mark_line(mark) for mark in marks if mark.call is None or mark.call >= len(turn.message.calls))
     if turn.new_tools is not None:
         lines.append(_line("tools", ", ".join(tool.name for tool in turn.new_tools), "dim"))
     return lines
 
 
-def _call_line(call: Call, *, wrong: bool, trained: bool) -> Text:
+def _call_lines(call: Call, marks: list[Mark], *, trained: bool) -> list[Text]:
+    """The call, and below each wrong part of it what is wrong."""
     if isinstance(call, ToolCall):
-        shown = f"{call.name}({_arguments(call.arguments)})"
+        shown, place = _written(call)
+        shown = _cut(_printable(shown))
     else:
-        shown = f"{_short(call.text)} <- {call.reason}"
-        wrong = True
-    line = _line("calls", shown, "red" if wrong else "green")
+        shown = f"{_short(call.text)} <- {_short(call.reason)}"
+        place = CallPlace(span=(0, len(shown)))
+    line = _labelled("calls")
+    line.append(shown, style="red" if marks or not isinstance(call, ToolCall) else "green")
+    lines = [line]
+    for mark in marks:
+        start, end = mark.part(place) or place.span
+        if (start, end) == place.span or start >= len(shown):
+            lines.append(_mark_line(mark))
+            continue
+        line.stylize("bold reverse", LABEL + start, LABEL + end)
+        lines.append(_mark_line(mark, before=cell_len(shown[:start]), width=cell_len(shown[start:end])))
     if not trained:
         line.append("  (not trained on)", style="dim")
-    return line
+    return lines
 
 
-def _arguments(arguments: Mapping[str, Json]) -> str:
-    return _short(", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items()))
+def _written(call: ToolCall) -> tuple[str, CallPlace]:
+    """The call as `name(argument=value, ...)`, and where its parts stand in that."""
+    text = f"{call.name}("
+    keys: dict[str, Span] = {}
+    values: dict[str, Span] = {}
+    for number, (name, value) in enumerate(call.arguments.items()):
+        text += ", " * (number > 0)
+        pointer = f"/{escaped_key(name)}"
+        keys[pointer] = (len(text), len(text) + len(name))
+        text += f"{name}="
+        written = json.dumps(value, ensure_ascii=False)
+        start = len(text)
+        inner_keys, inner_values = places_in_json(written, 0, len(written))
+        keys |= {pointer + inner: (start + first, start + last) for inner, (first, last) in inner_keys.items()}
+        values |= {pointer + inner: (start + first, start + last) for inner, (first, last) in inner_values.items()}
+        values[pointer] = (start, start + len(written))
+        text += written
+    text += ")"
+    return text, CallPlace(span=(0, len(text)), name=(0, len(call.name)), keys=keys, values=values)
 
 
 def _result_line(result: ToolResult) -> Text:
@@ -112,20 +155,29 @@ def _result_line(result: ToolResult) -> Text:
     return line
 
 
-def _mark_line(mark: Mark) -> Text:
-    _, _, kind, detail = mark
-    return _line("", f"^ {kind}" + (f": {_short(detail)}" if detail else ""), "bold red")
+def _mark_line(mark: Mark, *, before: int = 0, width: int = 1) -> Text:
+    line = _labelled("")
+    said = f"{mark.kind}: {_short(mark.detail)}" if mark.detail else mark.kind
+    line.append(f"{' ' * before}{'^' * width} {said}", style="bold red")
+    return line
 
 
 def _line(label: str, text: str, style: str) -> Text:
-    line = Text(f"  {label:<10}", style="bright_black")
+    line = _labelled(label)
     line.append(_short(text), style=style)
     return line
 
 
+def _labelled(label: str) -> Text:
+    return Text(f"  {label:<{LABEL - 2}}", style="bright_black")
+
+
 def _short(text: str) -> str:
-    flat = " ".join(_printable(text).split())
-    return flat if len(flat) <= LONGEST else f"{flat[: LONGEST - 4]} ..."
+    return _cut(" ".join(_printable(text).split()))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
 
 
 def _printable(text: str) -> str:

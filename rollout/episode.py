@@ -224,7 +224,8 @@ async def _exchange(
         message = await policy.reply(messages, tools)
         turns.append(Turn(message=message, results=(), start=0, end=0))
         step = await _guarded(_stepped(env, message), env_timeout)
-        turns[-1] = replace(turns[-1], results=step.results, new_tools=step.tools)
+        heard = tuple(said for said in step.messages if said.role != "tool")
+        turns[-1] = replace(turns[-1], results=step.results, new_tools=step.tools, heard=heard)
         if step.done:
             return Ending.COMPLETED
         tools = step.tools or tools
@@ -283,13 +284,15 @@ class _Episode:
         self.pending = []
         start, end = self.builder.append_completion(action.completion)
         message = self.renderer.parse(action.completion.token_ids.tolist(), start=self.num_calls)
+        places = self.renderer.places(action.completion.token_ids.tolist(), at=start) if message.calls else ()
         self.num_calls += len(message.calls)
         self.messages.append(message)
-        self.turns.append(Turn(message=message, results=(), start=start, end=end, train=action.train))
+        self.turns.append(Turn(message=message, results=(), start=start, end=end, train=action.train, places=places))
         return message
 
     def answer(self, step: Step) -> None:
-        self.turns[-1] = replace(self.turns[-1], results=step.results, new_tools=step.tools)
+        heard = tuple(message for message in step.messages if message.role != "tool")
+        self.turns[-1] = replace(self.turns[-1], results=step.results, new_tools=step.tools, heard=heard)
         self.tools = step.tools or self.tools
         self.messages.extend(step.messages)
         self.last_step = step

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from envs.types import Call, MalformedCall, Message, ToolSpec
-from rollout.parsers import HermesParser, ParsedTurn
+from rollout.parsers import CallPlace, HermesParser, ParsedTurn
 from rollout.renderer import load_renderer, numbered, openai_message, openai_tools, special_pattern
+from rollout.token_places import TokenPlaces
 
 _QUESTION = Message(role="user", content="x")
 
@@ -39,6 +40,7 @@ class Qwen3Renderer:
         self.parser = HermesParser()
         self.max_context = max_context
         self._special = special_pattern(tokenizer)
+        self._token_places = TokenPlaces(self.decode)
         config = Qwen3RendererConfig(enable_thinking=enable_thinking, thinking_retention="all")
         self._family = Family(tokenizer, config)
         self._stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -71,6 +73,29 @@ class Qwen3Renderer:
         turn = self._read(list(token_ids))
         return numbered(Message(role="assistant", content=turn.content, calls=turn.calls), start)
 
+    def places(self, token_ids: Sequence[int], at: int = 0) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(token_ids)` stand, in tokens, the first one being number `at`."""
+        ids = list(token_ids)
+        try:
+            response = self._family.parse_response(ids)
+        except (ValueError, RecursionError):
+            hidden, text = self._spoken(ids)
+            places = [
+                place.moved(lambda span: (span[0] + hidden, span[1] + hidden))
+                for place in self.parser.locate(text[hidden:])
+            ]
+            return self._token_places.in_tokens(places, text, ids, at)
+        return tuple(self._place(ids, attempt.token_span, at) for attempt in response.tool_calls)
+
+    def _place(self, token_ids: list[int], attempt: tuple[int, int] | None, at: int) -> CallPlace:
+        first, last = attempt or (0, len(token_ids))
+        block = token_ids[first:last]
+        text = self.decode(block)
+        places = self.parser.locate(text)
+        if len(places) != 1:
+            return CallPlace(span=(at + first, at + last))
+        return self._token_places.in_tokens(places, text, block, at + first)[0]
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of tokens, special tokens included."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -86,9 +111,15 @@ class Qwen3Renderer:
         try:
             response = self._family.parse_response(token_ids)
         except (ValueError, RecursionError):  # It reads JSON without guarding against depth and size.
-            return self.parser.parse(self.decode(token_ids).removesuffix("<|im_end|>").rpartition("</think>")[2])
+            hidden, text = self._spoken(token_ids)
+            return self.parser.parse(text[hidden:])
         calls = tuple(self._call(attempt.raw, str(attempt.status)) for attempt in response.tool_calls)
         return ParsedTurn(content=response.content.strip(), calls=calls, spans=((0, 0),) * len(calls))
+
+    def _spoken(self, token_ids: list[int]) -> tuple[int, str]:
+        """The text of a turn, and how much of it is reasoning."""
+        text = self.decode(token_ids).removesuffix("<|im_end|>")
+        return len(text) - len(text.rpartition("</think>")[2]), text
 
     def _call(self, body: str, status: str) -> Call:
         """The family's parser finds the attempts; ours says which are calls, for it is stricter about JSON."""

@@ -11,8 +11,8 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from envs.types import Call, Json, MalformedCall, ToolCall
@@ -36,11 +36,55 @@ class ParsedTurn:
             raise ValueError(f"{len(self.calls)} calls but {len(self.spans)} spans")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlace:
+    """Where the parts of one call stand: in characters of a text or, in a `Turn`, in tokens of a trajectory.
+
+    Keys and values are named by JSON pointer at every depth of the arguments ("/city", "/stops/0/city"). A key is
+    without what separates it from its value; a string is with its quotes. A malformed call has a span alone.
+    """
+
+    span: Span
+    """The whole call."""
+    name: Span | None = None
+    """The name of the tool, without quotes."""
+    keys: Mapping[str, Span] = field(default_factory=dict)
+    values: Mapping[str, Span] = field(default_factory=dict)
+    """Elements of arrays have a value and no key."""
+
+    def moved(self, place: Callable[[Span], Span]) -> CallPlace:
+        """The same parts in other units, `place` giving each span in them."""
+        return CallPlace(
+            span=place(self.span),
+            name=None if self.name is None else place(self.name),
+            keys={pointer: place(span) for pointer, span in self.keys.items()},
+            values={pointer: place(span) for pointer, span in self.values.items()},
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """As {"span", "name", "keys", "values"}."""
+        return {"span": self.span, "name": self.name, "keys": dict(self.keys), "values": dict(self.values)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> CallPlace:
+        """Inverse of `to_json`."""
+        return cls(
+            span=_span_of_json(value["span"]),
+            name=None if value["name"] is None else _span_of_json(value["name"]),
+            keys={pointer: _span_of_json(span) for pointer, span in value["keys"].items()},
+            values={pointer: _span_of_json(span) for pointer, span in value["values"].items()},
+        )
+
+
 class Parser(Protocol):
     """One grammar of tool calls."""
 
     def parse(self, text: str) -> ParsedTurn:
         """Read one assistant turn; never raises."""
+        ...
+
+    def locate(self, text: str) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
         ...
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
@@ -57,6 +101,21 @@ class HermesParser:
     def parse(self, text: str) -> ParsedTurn:
         """Read one assistant turn; never raises."""
         return _assemble(text, list(self._blocks(text)))
+
+    def locate(self, text: str) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
+        return _located(self.parse(text), lambda span: self._place(text, span))
+
+    def _place(self, text: str, span: Span) -> CallPlace:
+        keys, values = places_in_json(text, span[0] + len(self.opening), span[1] - len(self.closing))
+        start, end = values["/name"]
+        inside = len("/arguments")
+        return CallPlace(
+            span=span,
+            name=(start + 1, end - 1),
+            keys={pointer[inside:]: place for pointer, place in keys.items() if pointer.startswith("/arguments/")},
+            values={pointer[inside:]: place for pointer, place in values.items() if pointer.startswith("/arguments/")},
+        )
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
         """Write one assistant turn; malformed calls are kept as they are, within tags if they have none."""
@@ -118,6 +177,10 @@ class PythonParser:
         """Read one assistant turn; never raises."""
         found = list(self._calls(text))
         return _assemble(text, found, separators=" \t\r\n,;[]")
+
+    def locate(self, text: str) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
+        return _located(self.parse(text), lambda span: _place_of_python(text, span))
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
         """Write one assistant turn; the text of malformed calls is kept as it is."""
@@ -184,6 +247,17 @@ class ReactParser:
             spans=tuple(_stripped(text, span) for span, _ in found),
         )
 
+    def locate(self, text: str) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
+        return _located(self.parse(text), lambda span: self._place(text, span))
+
+    def _place(self, text: str, span: Span) -> CallPlace:
+        name = text.index(":", span[0]) + 1
+        label = self._label.search(text, name)
+        assert label is not None, "a call that was read has an Action Input"
+        keys, values = places_in_json(text, label.end(), span[1])
+        return CallPlace(span=span, name=_stripped(text, (name, label.start())), keys=keys, values=values)
+
     def format(self, content: str, calls: Sequence[Call]) -> str:
         """Write one assistant turn; the text of malformed calls is kept as it is."""
         lines = [f"Thought: {content}"] * bool(content)
@@ -218,6 +292,11 @@ PARSERS: dict[str, Parser] = {"hermes": HermesParser(), "python": PythonParser()
 """The grammars by the names users give them."""
 
 
+def _span_of_json(value: Json) -> Span:
+    start, end = value
+    return int(start), int(end)
+
+
 class _Unreadable(ValueError):
     """Why a call cannot be read."""
 
@@ -247,6 +326,67 @@ def _assemble(text: str, found: list[tuple[Span, Call]], separators: str | None 
         calls=tuple(call for _, call in found),
         spans=tuple(_stripped(text, span) for span, _ in found),
     )
+
+
+def _located(turn: ParsedTurn, place: Callable[[Span], CallPlace]) -> tuple[CallPlace, ...]:
+    """The place of each call; `place` is asked only for those that could be read."""
+    return tuple(
+        place(span) if isinstance(call, ToolCall) else CallPlace(span=span)
+        for call, span in zip(turn.calls, turn.spans, strict=True)
+    )
+
+
+_JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+
+def places_in_json(text: str, start: int, end: int) -> tuple[dict[str, Span], dict[str, Span]]:
+    """Spans of the keys and of the values inside the one JSON value that is known to stand in text[start:end].
+
+    Written without recursion: what the decoder of the standard library can read may be nested more deeply than
+    functions of Python can call each other.
+    """
+    keys: dict[str, Span] = {}
+    values: dict[str, Span] = {}
+    outer: list[tuple[str, int, int]] = []
+    pointer = base = ""  # Of the value that comes next, and of the container that it is in.
+    index = -1  # Of the next element of an array; -1 in an object.
+    is_key = False
+    for match in _JSON_TOKEN.finditer(text, start, end):
+        first, last = match.span()
+        character = text[first]
+        if character in "{[":
+            outer.append((base, index, first))
+            base = pointer
+            is_key = character == "{"
+            index = -1 if is_key else 0
+            pointer = f"{base}/0"
+        elif character in "}]":
+            pointer = base
+            base, index, first = outer.pop()
+            is_key = False
+            if outer:
+                values[pointer] = (first, last)
+        elif character == ",":
+            if index < 0:
+                is_key = True
+            else:
+                index += 1
+                pointer = f"{base}/{index}"
+        elif is_key:
+            key = text[first + 1 : last - 1]
+            if "\\" in key:
+                key = json.loads(text[first:last])
+            pointer = f"{base}/{escaped_key(key)}"
+            keys[pointer] = (first, last)
+            is_key = False
+        elif character != ":" and outer:
+            values[pointer] = (first, last)
+    return keys, values
+
+
+def escaped_key(key: str) -> str:
+    """One step of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
 
 def _skip_space(text: str, position: int) -> int:
@@ -388,6 +528,63 @@ def _call_of_python(text: str) -> Call:
     except (ValueError, RecursionError, MemoryError) as error:
         return _malformed(text, f"cannot be read: {type(error).__name__}")
     return ToolCall(name=text[: text.index("(")], arguments=arguments)
+
+
+def _place_of_python(text: str, span: Span) -> CallPlace:
+    source = text[slice(*span)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        node = ast.parse(source, mode="eval").body
+    assert isinstance(node, ast.Call)
+    at = _character_places(source, span[0])
+    keys: dict[str, Span] = {}
+    values: dict[str, Span] = {}
+    for keyword in node.keywords:
+        start = at(keyword.lineno, keyword.col_offset)
+        identifier = _IDENTIFIER.match(text, start)
+        assert identifier is not None and keyword.arg is not None
+        keys[f"/{keyword.arg}"] = identifier.span()
+        _place_literal(keyword.value, f"/{keyword.arg}", at, keys, values)
+    return CallPlace(span=span, name=(span[0], span[0] + source.index("(")), keys=keys, values=values)
+
+
+_IDENTIFIER = re.compile(r"[^\s=#\\]+")
+"""An identifier where one is known to stand. What may be in one is not what `\\w` says."""
+
+_LINE_END = re.compile(r"\r\n?|\n")
+
+
+def _character_places(source: str, offset: int) -> Callable[[int, int], int]:
+    """(line, column of bytes) of a syntax tree -> index of a character, `offset` being where the source begins."""
+    starts = [0, *(match.end() for match in _LINE_END.finditer(source))]
+    if source.isascii():
+        return lambda line, column: offset + starts[line - 1] + column
+
+    def place(line: int, column: int) -> int:
+        start = starts[line - 1]
+        return offset + start + len(source[start : start + column].encode()[:column].decode())
+
+    return place
+
+
+def _place_literal(
+    node: ast.expr, pointer: str, at: Callable[[int, int], int], keys: dict[str, Span], values: dict[str, Span]
+) -> None:
+    values[pointer] = _span_of(node, at)
+    if isinstance(node, ast.List | ast.Tuple):
+        for index, element in enumerate(node.elts):
+            _place_literal(element, f"{pointer}/{index}", at, keys, values)
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            assert key is not None
+            inner = f"{pointer}/{escaped_key(_key(key))}"
+            keys[inner] = _span_of(key, at)
+            _place_literal(value, inner, at, keys, values)
+
+
+def _span_of(node: ast.expr, at: Callable[[int, int], int]) -> Span:
+    assert node.end_lineno is not None and node.end_col_offset is not None
+    return at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset)
 
 
 def _literal(node: ast.expr) -> Any:

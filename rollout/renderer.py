@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from envs.types import Json, MalformedCall, Message, Role, ToolCall, ToolSpec
-from rollout.parsers import HermesParser, Parser
+from rollout.parsers import CallPlace, HermesParser, Parser
+from rollout.token_places import TokenPlaces
 
 MARKER = "zqmarkerqz"
 """Stands in the throw-away conversations that the deltas are cut from."""
@@ -61,6 +62,13 @@ class Renderer(Protocol):
         """The assistant message that sampled tokens stand for, its calls named call_<start>, ...; never raises."""
         ...
 
+    def places(self, token_ids: Sequence[int], at: int = 0) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(token_ids)` stand, in tokens, the first one being number `at`.
+
+        Never raises.
+        """
+        ...
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of tokens, special tokens included."""
         ...
@@ -93,6 +101,7 @@ class ChatTemplateRenderer:
         self.parser = parser or HermesParser()
         self.max_context = max_context
         self._options = template_options or {}
+        self._token_places = TokenPlaces(self.decode)
         self._prompts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._writes_as_parser = False
         self._frames: dict[tuple[Role, ...], list[str] | None] = {}
@@ -137,6 +146,11 @@ class ChatTemplateRenderer:
         turn = self.parser.parse(self._without_stop(token_ids))
         return numbered(Message(role="assistant", content=turn.content, calls=turn.calls), start)
 
+    def places(self, token_ids: Sequence[int], at: int = 0) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(token_ids)` stand, in tokens, the first one being number `at`."""
+        text = self._without_stop(token_ids)
+        return self._token_places.in_tokens(self.parser.locate(text), text, token_ids, at)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of tokens, special tokens included."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -144,20 +158,6 @@ class ChatTemplateRenderer:
     def encode(self, text: str) -> list[int]:
         """The tokens of text, without any that the tokenizer likes to add."""
         return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def call_spans(self, token_ids: Sequence[int]) -> list[tuple[int, int]]:
-        """Where each call of a completion stands, as token spans within it."""
-        ids = list(token_ids)
-        turn = self.parser.parse(self._without_stop(ids))
-        if not turn.spans:
-            return []
-        ends = [len(self.decode(ids[: index + 1])) for index in range(len(ids))]
-        spans: list[tuple[int, int]] = []
-        for start, end in turn.spans:
-            first = next((index for index, reached in enumerate(ends) if reached > start), len(ids))
-            last = next((index + 1 for index, reached in enumerate(ends) if reached >= end), len(ids))
-            spans.append((first, last))
-        return spans
 
     def render(
         self,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.types import Json, Message, Outcome, Task, ToolResult, ToolSpec
+from rollout.parsers import CallPlace
 from rollout.trajectory import Ending, Trajectory, Turn
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def trajectory_schema() -> pa.Schema:
             ("end", pa.int32()),
             ("new_tools", pa.string()),  # JSON list; null: unchanged
             ("train", pa.bool_()),
+            ("places", pa.string()),  # JSON list, in tokens; null: not known
+            ("heard", pa.string()),  # JSON list of messages; null: none
         ]
     )
     return _versioned(
@@ -264,6 +267,8 @@ def _row_of_turn(turn: Turn) -> dict[str, Any]:
         "end": turn.end,
         "new_tools": None if turn.new_tools is None else _json_of_tools(turn.new_tools),
         "train": turn.train,
+        "places": json.dumps([place.to_json() for place in turn.places]) if turn.places else None,
+        "heard": json.dumps([message.to_json() for message in turn.heard]) if turn.heard else None,
     }
 
 
@@ -287,6 +292,7 @@ def _trajectory_of_row(row: Mapping[str, Any]) -> Trajectory:
 
 
 def _turn_of_row(row: Mapping[str, Any]) -> Turn:
+    places, heard = row.get("places"), row.get("heard")  # Files may be older than these columns.
     return Turn(
         message=Message.from_json(json.loads(row["message"])),
         results=tuple(ToolResult.from_json(result) for result in json.loads(row["results"])),
@@ -294,6 +300,8 @@ def _turn_of_row(row: Mapping[str, Any]) -> Turn:
         end=row["end"],
         new_tools=None if row["new_tools"] is None else _tools_of_json(row["new_tools"]),
         train=row["train"],
+        heard=() if heard is None else tuple(Message.from_json(message) for message in json.loads(heard)),
+        places=() if places is None else tuple(CallPlace.from_json(place) for place in json.loads(places)),
     )
 
 

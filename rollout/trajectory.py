@@ -12,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from envs.types import Message, Outcome, Task, ToolResult, ToolSpec
+from rollout.parsers import CallPlace
 
 UNKNOWN_VERSION = -1
 """Policy version of tokens that no engine of ours sampled: demonstrations, endpoints, rules."""
@@ -72,8 +73,16 @@ class Turn:
     """Index after the last sampled token."""
     new_tools: tuple[ToolSpec, ...] | None = None
     """The tools offered after this turn, if they changed."""
+    heard: tuple[Message, ...] = ()
+    """What was said to the policy after this turn beside the results: the user's words in a dialogue."""
     train: bool = True
     """False keeps the turn as context and out of the loss (erroneous demonstration calls)."""
+    places: tuple[CallPlace, ...] = ()
+    """Where the parts of each call of the message stand, in tokens of the trajectory; empty if that is not known."""
+
+    def __post_init__(self) -> None:
+        if self.places and len(self.places) != len(self.message.calls):
+            raise ValueError(f"{len(self.message.calls)} calls but {len(self.places)} places")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +123,8 @@ class Trajectory:
                 raise ValueError(f"trajectory {self.trajectory_id}: turn span {turn.start}:{turn.end} out of order")
             if not self.action_mask[turn.start : turn.end].all():
                 raise ValueError(f"trajectory {self.trajectory_id}: unsampled token in {turn.start}:{turn.end}")
+            if not all(turn.start <= place.span[0] <= place.span[1] <= turn.end for place in turn.places):
+                raise ValueError(f"trajectory {self.trajectory_id}: a call outside its turn {turn.start}:{turn.end}")
             position = turn.end
 
     def offered_tools(self, turn: int) -> tuple[ToolSpec, ...]:

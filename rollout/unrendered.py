@@ -15,6 +15,7 @@ def unrendered(
     replies: Sequence[tuple[Message, Sequence[ToolResult]]],
     *,
     tools: Sequence[ToolSpec] | None = None,
+    heard: Sequence[Sequence[Message]] = (),
     trajectory_id: str = "",
     finished: bool = True,
     answer: str | None = None,
@@ -25,6 +26,7 @@ def unrendered(
         task: what was to be done.
         replies: each assistant message with the results of its calls, in order.
         tools: what was offered; None: the tools of the task alone, without tether's actions.
+        heard: what the user said after each reply; empty: nothing after any.
         trajectory_id: the task's id if empty.
         finished: whether the policy ended the episode itself.
         answer: its final answer, if it gave one.
@@ -35,7 +37,10 @@ def unrendered(
         group_id=task.task_id,
         task=task,
         tools=task.tools if tools is None else tuple(tools),
-        turns=tuple(Turn(message=message, results=tuple(results), start=0, end=0) for message, results in replies),
+        turns=tuple(
+            Turn(message=message, results=tuple(results), start=0, end=0, heard=tuple(words))
+            for (message, results), words in zip(replies, heard or [()] * len(replies), strict=True)
+        ),
         token_ids=nothing.astype(np.int32),
         action_mask=nothing.astype(bool),
         logprobs=nothing.astype(np.float32),

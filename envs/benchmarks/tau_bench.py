@@ -6,7 +6,7 @@ no reference of what to call: the reference is unknown, and the gold calls stand
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from envs.benchmarks.dialogues import Dialogue
@@ -79,7 +79,6 @@ def _traces(folder: Path, domain: str) -> Iterator[Dialogue]:
                     "writing": list(WRITING[domain]),
                     "recorded": {"reward": field(where, record, "reward", float)},
                 },
-                "unjudged": list(_unjudged(messages)),
             },
         )
         yield Dialogue(task=task, messages=tuple(map(_marked, messages)), tools=tools)
@@ -89,18 +88,6 @@ def _marked(message: Mapping[str, Json]) -> Mapping[str, Json]:
     """A result that begins with "Error" is that of a call that failed."""
     failed = message["role"] == "tool" and str(message.get("content")).startswith("Error")
     return {**message, "status": "failed"} if failed else message
-
-
-def _unjudged(messages: Sequence[Mapping[str, Json]]) -> Iterator[dict[str, Json]]:
-    """The calls after the user spoke again: what was said between the turns is not part of a trajectory."""
-    turn = -1
-    num_users = 0
-    for message in messages:
-        num_users += message["role"] == "user"
-        turn += message["role"] == "assistant"
-        if message["role"] == "assistant" and num_users > 1:
-            for call in range(len(message.get("tool_calls") or ())):
-                yield {"turn": turn, "call": call, "kinds": ["ungrounded_value"]}
 
 
 def read_tools(folder: Path, domain: str) -> Iterator[Mapping[str, Json]]:

@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         configs.check_directory(arguments.out)
     from rewards.classify import classify
+    from rl.report.marks import marks
     from rl.serving import with_pool
     from rollout.display import episode_lines
     from rollout.engine import Sampling
@@ -89,8 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     errors = [classify(trajectory) for trajectory in trajectories]
     if arguments.print:
         for trajectory, found in zip(trajectories, errors, strict=True):
-            marks = [(error.turn, error.call, str(error.kind), error.detail) for error in found]
-            for line in episode_lines(trajectory, marks):
+            for line in episode_lines(trajectory, marks(found)):
                 console.print(line, soft_wrap=True)
             console.print()
     console.print(summary(trajectories, errors), markup=False, soft_wrap=True)

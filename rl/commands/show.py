@@ -95,6 +95,7 @@ def show_episodes(arguments: argparse.Namespace) -> None:
         BadInput: the file holds no episodes.
     """
     from rewards.classify import classify
+    from rl.report.marks import marks
     from rollout.display import episode_lines
     from rollout.store import read_trajectories
 
@@ -117,7 +118,6 @@ def show_episodes(arguments: argparse.Namespace) -> None:
     if not found:
         raise BadInput(f"{arguments.path}: no such episode")
     for trajectory, errors in found:
-        marks = [(error.turn, error.call, str(error.kind), error.detail) for error in errors]
-        for line in episode_lines(trajectory, marks):
+        for line in episode_lines(trajectory, marks(errors)):
             console.print(line, soft_wrap=True)
         console.print()

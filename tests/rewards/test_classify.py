@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from envs.types import MalformedCall, TaskKind, ToolCall, ToolStatus
+from envs.types import MalformedCall, Message, Task, TaskKind, ToolCall, ToolStatus
 from rewards.classify import RELIGN_CLASSES, TL_CLASSES, classify, first_class, judge
 from rewards.types import ErrorKind
+from rollout.parsers import CallPlace
 from rollout.trajectory import Ending
+from rollout.unrendered import unrendered
 
 BROKEN = MalformedCall(text="{", reason="no JSON")
 
@@ -460,11 +464,86 @@ def test_number_in_the_answer_that_was_never_read_is_ungrounded(build):
     ]
 
 
-def test_errors_carry_the_token_span_of_their_turn(build):
+def with_places(trajectory, *places):
+    """The same trajectory, its turns knowing where their calls stand."""
+    turns = [replace(turn, places=tuple(own)) for turn, own in zip(trajectory.turns, places, strict=True)]
+    return replace(trajectory, turns=tuple(turns))
+
+
+def spans(trajectory):
+    return {
+        (error.turn, str(error.kind), error.argument): None if error.start is None else (error.start, error.end)
+        for error in classify(trajectory)
+    }
+
+
+def test_errors_carry_the_token_span_of_what_is_wrong(build):
+    task = build.task(call("book_flight", **OSLO), call("pay_bill", bill_id="7"))
+    made = call("book_flight", city=5, days=4, colour="red")
+    trajectory = build.play(task, BROKEN, call("fly"), made, build.finish())
+    first, second, third, last = (turn.start for turn in trajectory.turns)
+    trajectory = with_places(
+        trajectory,
+        [CallPlace(span=(first, first + 2))],
+        [CallPlace(span=(second, second + 3), name=(second + 1, second + 2))],
+        [
+            CallPlace(
+                span=(third, third + 3),
+                name=(third, third + 1),
+                keys={"/city": (third, third + 1), "/days": (third, third + 1), "/colour": (third + 1, third + 3)},
+                values={
+                    "/city": (third + 2, third + 3),
+                    "/days": (third + 1, third + 2),
+                    "/colour": (third, third + 3),
+                },
+            )
+        ],
+        [CallPlace(span=(last, last + 3))],
+    )
+    assert spans(trajectory) == {
+        (0, "malformed", None): (first, first + 2),
+        (1, "unknown_tool", None): (second + 1, second + 2),
+        (2, "bad_type", "/city"): (third + 2, third + 3),
+        (2, "wrong_value", "/days"): (third + 1, third + 2),
+        (2, "ungrounded_value", "/days"): (third + 1, third + 2),
+        (2, "unknown_argument", "/colour"): (third + 1, third + 3),
+        (3, "missing_call", None): None,
+    }
+
+
+def test_errors_point_into_nested_arguments(build):
+    stop = {
+        "type": "object",
+        "properties": {"via": {"type": "string"}, "nights": {"type": "integer"}},
+        "required": ["via"],
+    }
+    trip = build.spec("plan_trip", {"stops": {"type": "array", "items": stop}}, {"note": {"type": "object"}})
+    request = "Rome, 2 nights, then Bonn, 3"
+    wanted = [{"via": "Rome", "nights": 2}, {"via": "Bonn", "nights": 3}]
+    task = build.task(call("plan_trip", stops=wanted), tools=(trip,), request=request)
+    made = [{"via": "Rome", "nights": "2"}, {"nights": 2, "hotel": "x"}]
+    assert found(build.play(task, call("plan_trip", stops=made), build.finish())) == [
+        (0, 0, "bad_type", "/stops/0/nights"),
+        (0, 0, "missing_argument", "/stops/1/via"),
+        (0, 0, "wrong_value", "/stops/1/nights"),
+        (0, 0, "unknown_argument", "/stops/1/hotel"),
+    ]
+    assert found(build.play(task, call("plan_trip", stops=wanted), build.finish())) == []
+
+
+def test_errors_carry_the_span_of_their_turn_where_no_more_is_known(build):
     trajectory = build.play(build.task(call("book_flight", **OSLO)), BROKEN, call("fly"), build.finish())
     for error in classify(trajectory):
         turn = trajectory.turns[error.turn]
         assert (error.start, error.end) == (turn.start, turn.end)
+
+
+def test_errors_of_recorded_outputs_have_no_token_span():
+    task = Task(task_id="t", prompt=(Message(role="user", content="?"),), tools=())
+    message = Message(role="assistant", calls=(call("fly"),))
+    (error,) = classify(unrendered(task, [(message, ())]))
+    assert error.kind == "unknown_tool"
+    assert (error.start, error.end) == (None, None)
 
 
 def test_every_kind_of_the_papers_is_mapped():

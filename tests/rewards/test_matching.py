@@ -32,6 +32,9 @@ EQUAL = [
     ({"a": 1}, {"a": {"any_of": [1, 2]}}),
     ({}, {"a": {"any_of": ["x", ""]}}),
     (0.1 + 0.2, 0.3),
+    (1e23, 10**23),
+    ("1e23", 10**23),
+    (1234567890.0, "1234567890"),
 ]
 DIFFERENT = [
     (3, 4),
@@ -48,6 +51,10 @@ DIFFERENT = [
     ("c", {"any_of": ["a", "b"]}),
     ("nan", float("nan")),
     (10**400, 1.0),
+    (1234567890, "1234567891"),
+    (1234567890.0, 1234567891),
+    (2**60 + 1, str(2**60)),
+    ("9" * 5000, 1),
 ]
 
 
@@ -81,6 +88,59 @@ def tool(**properties):
 
 def call(name="f", /, **arguments):
     return ToolCall(name=name, arguments=arguments)
+
+
+STOP = {
+    "type": "object",
+    "properties": {"via": {"type": "string"}, "nights": {"type": "integer", "default": 1}, "note": {"type": "string"}},
+    "required": ["via"],
+}
+TRIP = ToolSpec(
+    name="f",
+    parameters={
+        "type": "object",
+        "properties": {
+            "stops": {"type": "array", "items": STOP},
+            "hotel": {"type": "object", "properties": {"a/b": {"type": "integer"}}},
+            "free": {"type": "object"},
+        },
+        "required": ["stops"],
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted", "expected"),
+    [
+        ({"stops": [{"via": "Rome"}]}, {"stops": [{"via": "rome", "nights": 1}]}, []),
+        ({"stops": [{"via": "Rome", "nights": 1}]}, {"stops": [{"via": "rome"}]}, []),
+        ({"stops": [{"via": "Bonn"}]}, {"stops": [{"via": "Rome"}]}, [("value", "/stops/0/via")]),
+        (
+            {"stops": [{"via": "Rome"}, {"nights": 2, "x": 1, "note": "n"}]},
+            {"stops": [{"via": "Rome"}, {"via": "Bonn", "nights": 3}]},
+            [
+                ("missing", "/stops/1/via"),
+                ("value", "/stops/1/nights"),
+                ("unknown", "/stops/1/x"),
+                ("redundant", "/stops/1/note"),
+            ],
+        ),
+        ({"stops": []}, {"stops": [{"via": "Rome"}]}, [("value", "/stops")]),
+        ({"stops": "Rome"}, {"stops": [{"via": "Rome"}]}, [("value", "/stops")]),
+        ({"stops": [], "hotel": {"a/b": 1}}, {"stops": [], "hotel": {"a/b": 2}}, [("value", "/hotel/a~1b")]),
+        ({"stops": [], "free": {"x": {"y": 1}}}, {"stops": [], "free": {"x": {}}}, [("redundant", "/free/x/y")]),
+        (
+            {"stops": [{"via": "Bonn", "nights": 2}]},
+            {"stops": {"any_of": [[{"via": "Rome", "nights": 3}], [{"via": "Bonn", "nights": 4}], "none"]}},
+            [("value", "/stops/0/nights")],
+        ),
+        ({"stops": [{"via": "Rome"}]}, {"stops": {"any_of": ["a", 1]}}, [("value", "/stops")]),
+        ({"stops": [{"via": "x"}]}, {"stops": [{"via": {"any_of": ["y", "z"]}}]}, [("value", "/stops/0/via")]),
+    ],
+)
+def test_differences_point_at_the_innermost_place_that_differs(made, wanted, expected):
+    found = differences(call(**made), call(**wanted), TRIP)
+    assert [(difference.kind, difference.pointer) for difference in found] == expected
 
 
 def test_differences_name_every_argument():

@@ -240,3 +240,16 @@ def test_a_missing_or_corrupt_file_is_one_error(tmp_path):
     corrupt.write_bytes(b"PAR1 not really")
     with pytest.raises(ValueError, match="Parquet"):
         list(read_recorded(corrupt))
+
+
+def test_recorded_calls_have_places_unless_the_text_around_them_reads_as_a_call(renderer):
+    recorded = {"name": "get_weather", "arguments": {"city": "Oslo"}}
+    for content, known in (("I look.", True), ("Like <tool_call>{}</tool_call>:", False)):
+        reply = {"role": "assistant", "content": content, "tool_calls": [{"type": "function", "function": recorded}]}
+        task = Task(task_id="x", prompt=(), tools=())
+        messages = [{"role": "user", "content": "Hi"}, reply]
+        trajectory = from_messages(task, messages, (WEATHER,), renderer, trajectory_id="t", group_id="g")
+        (turn,) = trajectory.turns
+        assert len(turn.places) == known
+        for place in turn.places:
+            assert "Oslo" in renderer.decode(trajectory.token_ids[slice(*place.values["/city"])])

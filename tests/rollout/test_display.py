@@ -6,7 +6,7 @@ from rich.console import Console
 from envs.actions import ACTIONS
 from envs.types import MalformedCall, Message, Outcome, Task, ToolCall, ToolResult, ToolSpec, ToolStatus
 from rollout.demonstrations import from_messages
-from rollout.display import episode_lines, token_lines
+from rollout.display import Mark, episode_lines, token_lines
 from rollout.trajectory import Ending, Trajectory, Turn
 
 TOOL = ToolSpec(name="get_weather")
@@ -53,7 +53,10 @@ def test_an_error_stands_below_the_call_it_is_about():
     lines = shown(
         episode_lines(
             make(turn(right, wrong, statuses=[ToolStatus.OK, ToolStatus.UNKNOWN_TOOL])),
-            errors=[(0, 1, "unknown_tool", "no tool get_wether"), (0, None, "missing_call", "finish")],
+            errors=[
+                Mark(turn=0, call=1, kind="unknown_tool", detail="no tool get_wether"),
+                Mark(turn=0, call=None, kind="missing_call", detail="finish"),
+            ],
         )
     )
     texts = [" ".join(line.split()) for line in lines]
@@ -69,6 +72,43 @@ def test_an_error_stands_below_the_call_it_is_about():
         "^ missing_call: finish",
         "completed answer: sun 1 turns, 1 tokens",
     ]
+
+
+def test_an_error_stands_below_the_part_of_the_call_that_is_wrong():
+    call = ToolCall(
+        call_id="a", name="book", arguments={"city": "\u6771\u4eac", "stops": [{"via\n": "Rome  "}], "n": 3}
+    )
+    marks = [
+        Mark(turn=0, call=0, kind="wrong_tool", part=lambda place: place.name),
+        Mark(turn=0, call=0, kind="wrong_value", part=lambda place: place.values["/city"]),
+        Mark(turn=0, call=0, kind="unknown_argument", part=lambda place: place.keys["/stops/0/via\n"]),
+        Mark(turn=0, call=0, kind="bad_format", detail="no", part=lambda place: place.values["/stops/0/via\n"]),
+        Mark(turn=0, call=0, kind="redundant_argument", part=lambda place: place.keys["/n"]),
+        Mark(turn=0, call=0, kind="missing_argument"),
+        Mark(turn=0, call=0, kind="lost", part=lambda place: None),
+    ]
+    lines = episode_lines(make(turn(call)), marks)
+    texts = [line.plain for line in lines][3:11]
+    assert texts == [
+        '  calls     book(city="\u6771\u4eac", stops=[{"via\\n": "Rome  "}], n=3)',
+        "            ^^^^ wrong_tool",
+        "                      ^^^^^^ wrong_value",
+        "                                      ^^^^^^^ unknown_argument",
+        "                                               ^^^^^^^^ bad_format: no",
+        "                                                           ^ redundant_argument",
+        "            ^ missing_argument",
+        "            ^ lost",
+    ]
+    shown_call = lines[3]
+    marked = [shown_call.plain[span.start : span.end] for span in shown_call.spans if "reverse" in str(span.style)]
+    assert marked == ["book", '"\u6771\u4eac"', '"via\\n"', '"Rome  "', "n"]
+
+
+def test_a_part_that_is_cut_off_is_marked_below_the_call():
+    call = ToolCall(call_id="a", name="f", arguments={"text": "x" * 1000, "n": 3})
+    lines = episode_lines(make(turn(call)), [Mark(turn=0, call=0, kind="k", part=lambda place: place.values["/n"])])
+    assert lines[4].plain == "            ^ k"
+    assert max(len(line.plain) for line in lines) < 300
 
 
 def test_failures_malformed_calls_and_new_tools_are_shown():

@@ -120,6 +120,23 @@ def test_an_episode_is_the_templates_own_rendering_with_a_mask_on_what_was_sampl
     assert trajectory.tools == (WEATHER, *ACTIONS)
 
 
+def test_turns_say_where_the_parts_of_their_calls_stand_among_the_tokens(renderer):
+    trajectory, _, _ = play(renderer, ["Hm.", "<tool_call>{oops", *TEXTS])
+    assert [len(turn.places) for turn in trajectory.turns] == [0, 1, 1, 1]
+    assert all(turn.end > place.span[0] >= turn.start for turn in trajectory.turns for place in turn.places)
+    (place,) = trajectory.turns[2].places
+    assert place.name is not None
+
+    def said(span):
+        return renderer.decode(trajectory.token_ids[slice(*span)])
+
+    assert said(place.span).startswith("<tool_call>") and said(place.span).endswith("</tool_call>")
+    assert "get_weather" in said(place.name)
+    assert "city" in said(place.keys["/city"])
+    assert "Oslo" in said(place.values["/city"])
+    assert said(place.values["/city"]).strip('": }') == "Oslo"
+
+
 def test_every_prompt_extends_the_last_prompt_and_its_completion(renderer):
     trajectory, engine, _ = play(renderer, TEXTS)
     first, second = (request[0] for request in engine.requests)

@@ -65,6 +65,9 @@ def test_a_call_drafted_in_reasoning_is_no_call(qwen3_tokenizer):
     message = thinking.parse(thinking.encode(text))
     assert message.content == "Now."
     assert [call.name for call in message.calls if isinstance(call, ToolCall)] == ["f"]
+    ids = [9, *thinking.encode(text)]
+    (place,) = thinking.places(ids[1:], at=1)
+    assert thinking.decode(ids[slice(*place.span)]) == draft.replace("draft", "f")
 
 
 @pytest.mark.parametrize(
@@ -79,15 +82,18 @@ def test_a_call_drafted_in_reasoning_is_no_call(qwen3_tokenizer):
 )
 def test_attempts_that_are_no_calls_are_kept(qwen3, body):
     for text in (f"<tool_call>\n{body}\n</tool_call>", f"<tool_call>\n{body}"):
-        message = qwen3.parse(qwen3.encode(text) + list(qwen3.stop_token_ids))
+        ids = qwen3.encode(text) + list(qwen3.stop_token_ids)
+        message = qwen3.parse(ids)
         assert [type(call) for call in message.calls] == [MalformedCall]
+        (place,) = qwen3.places(ids)
+        assert qwen3.decode(ids[slice(*place.span)]) == text
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_no_tokens_make_it_raise(qwen3, data):
     ids = data.draw(st.lists(st.integers(0, len(qwen3.tokenizer) - 1), max_size=30))
-    qwen3.parse(ids)
+    assert len(qwen3.places(ids)) == len(qwen3.parse(ids).calls)
 
 
 class OneStepEnv:

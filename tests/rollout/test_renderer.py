@@ -184,11 +184,27 @@ def test_special_tokens_in_what_a_tool_says_end_no_message(renderer):
 def test_calls_are_found_in_the_tokens_of_a_completion(renderer):
     calls = (ToolCall(name="f", arguments={"a": "\u6771"}), ToolCall(name="g", arguments={}))
     token_ids = renderer.assistant(Message(role="assistant", content="\u6771 Now.", calls=calls))
-    spans = renderer.call_spans(token_ids)
-    assert len(spans) == 2
-    for (start, end), call in zip(spans, calls, strict=True):
-        assert renderer.parse(token_ids[start:end]).calls[0].name == call.name
-        assert renderer.decode(token_ids[start:end]).strip() == renderer.decode(token_ids[start:end])
+    places = renderer.places(token_ids)
+    assert len(places) == 2
+    for place, call in zip(places, calls, strict=True):
+        block = token_ids[slice(*place.span)]
+        assert renderer.parse(block).calls[0].name == call.name
+        assert renderer.decode(block).strip() == renderer.decode(block)
+        assert call.name in renderer.decode(token_ids[slice(*place.name)])
+    assert "\u6771" in renderer.decode(token_ids[slice(*places[0].values["/a"])])
+    moved = renderer.places(token_ids, at=5)
+    assert moved[1].span == (places[1].span[0] + 5, places[1].span[1] + 5)
+
+
+@pytest.mark.parametrize("stop", [[], ["<|im_end|>"], ["<|im_end|>", "<|im_end|>"]])
+def test_no_tokens_make_the_search_for_places_raise(renderer, stop):
+    block = '<tool_call>\n{"name": "f", "arguments": {"\u6771": "\U0001f327"}}\n</tool_call>'
+    ids = renderer.encode(block) + [renderer.encode(text)[0] for text in stop]
+    for cut in range(len(ids)):
+        for part in (ids[:cut], ids[cut:], ids[:cut] + ids[cut + 1 :]):
+            places = renderer.places(part)
+            assert len(places) == len(renderer.parse(part).calls)
+            assert all(0 <= place.span[0] < place.span[1] <= len(part) for place in places)
 
 
 def test_a_renderer_is_loaded_from_a_model_folder(tokenizer, tmp_path):

@@ -6,7 +6,16 @@ import pytest
 
 from envs.actions import ACTIONS
 from envs.types import MalformedCall, Message, Outcome, Task, ToolCall, ToolResult, ToolSpec, ToolStatus
-from rollout.store import Fate, Ledger, read_scores, read_trajectories, write_scores, write_trajectories
+from rollout.parsers import CallPlace
+from rollout.store import (
+    Fate,
+    Ledger,
+    read_scores,
+    read_trajectories,
+    trajectory_schema,
+    write_scores,
+    write_trajectories,
+)
 from rollout.trajectory import Ending, Trajectory, Turn
 
 TOOL = ToolSpec(
@@ -31,6 +40,13 @@ def make(number, ending=Ending.COMPLETED, error=""):
             end=4,
             new_tools=ACTIONS,
             train=False,
+            heard=(Message(role="user", content="Zwei \u00fc"),),
+            places=(
+                CallPlace(
+                    span=(2, 3), name=(2, 3), keys={"/\u00fc": (2, 3)}, values={"/\u00fc": (2, 3), "/x/0": (2, 3)}
+                ),
+                CallPlace(span=(3, 4)),
+            ),
         ),
         Turn(message=Message(role="assistant", content="done"), results=(), start=5, end=6),
     )
@@ -86,6 +102,23 @@ def test_writing_a_step_again_replaces_it_and_leaves_nothing_else(tmp_path):
     write_trajectories(tmp_path, 0, [make(3)], part="part-1")
     assert [trajectory.trajectory_id for trajectory in read_trajectories(tmp_path)] == ["t2", "t3"]
     assert sorted(file.name for file in path.parent.iterdir()) == ["part-0.parquet", "part-1.parquet"]
+
+
+def test_a_file_of_before_there_were_places_can_be_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = write_trajectories(tmp_path, 0, [make(0)])
+    table = pq.read_table(path, partitioning=None)
+    turn = trajectory_schema().field("turns").type.value_type
+    fields = [field for field in turn if field.name not in ("places", "heard")]
+    rows = [[{field.name: row[field.name] for field in fields} for row in turns.as_py()] for turns in table["turns"]]
+    index = table.schema.get_field_index("turns")
+    old = table.set_column(index, "turns", pa.array(rows, pa.list_(pa.struct(fields))))
+    pq.write_table(old, path)
+    (read,) = read_trajectories(tmp_path)
+    assert [(turn.places, turn.heard) for turn in read.turns] == [((), ()), ((), ())]
+    assert read.turns[0].message == make(0).turns[0].message
 
 
 def test_an_empty_step_is_a_file_without_rows(tmp_path):

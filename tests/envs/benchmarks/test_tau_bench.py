@@ -19,17 +19,6 @@ def test_each_task_is_read_once_without_its_reward(benchmark_data):
     assert all("recorded" not in task.facts["benchmark"] and task.reference is None for task in tasks)
 
 
-def test_grounding_is_left_open_once_the_user_has_spoken_again(benchmark_data):
-    for dialogue in tau_bench.traces(benchmark_data / "tau_bench"):
-        spoke, turn, late = 0, -1, set()
-        for message in dialogue.messages:
-            spoke += message["role"] == "user"
-            turn += message["role"] == "assistant"
-            if message.get("tool_calls") and spoke > 1:
-                late.add(turn)
-        assert {place["turn"] for place in dialogue.task.facts["unjudged"]} == late
-
-
 def test_a_record_that_does_not_begin_with_policy_and_user_is_named(tmp_path):
     (tmp_path / "tools_airline.json").write_text("[]")
     record = {"task_id": 1, "trial": 0, "info": {"task": {}}, "traj": [{"role": "user"}]}
