@@ -39,7 +39,7 @@ def read_predictions(path: Path, tasks: Sequence[Task], *, offer_actions: bool) 
     found: dict[str, Trajectory] = {}
     for where, record in read_records(path):
         task_id = record.get("id")
-        if task_id not in wanted:
+        if not isinstance(task_id, str) or task_id not in wanted:
             known = next(iter(wanted), "none")
             raise ValueError(f"{where}: id {_shown(task_id)} is of no task; expected a task_id such as {known}")
         if task_id in found:
@@ -107,9 +107,9 @@ def _of_text(where: str, record: Mapping[str, Json], task: Task) -> list[Reply]:
     text, grammar = record["text"], record.get("grammar")
     if not isinstance(text, str):
         raise ValueError(f"{where}: text is {type(text).__name__}, expected a string")
-    if grammar not in PARSERS:
+    if not isinstance(grammar, str) or grammar not in PARSERS:
         raise ValueError(f"{where}: grammar {_shown(grammar)}, expected one of {', '.join(PARSERS)}")
-    parsed = PARSERS[str(grammar)].parse(text)
+    parsed = PARSERS[grammar].parse(text)
     calls: list[Call] = [replace(call, call_id=f"call_{number}") for number, call in enumerate(parsed.calls)]
     reply = Message(role="assistant", content=parsed.content, calls=tuple(calls))
     return [(reply, _results(task, reply))]

@@ -118,11 +118,14 @@ def message_of_endpoint(message: Mapping[str, Json], start: int = 0) -> Message:
     return Message(
         role="assistant",
         content=content if isinstance(content, str) else "",
-        calls=tuple(_calls(message.get("tool_calls") or (), start)),
+        calls=tuple(_calls(message.get("tool_calls"), start)),
     )
 
 
-def _calls(entries: Sequence[Json], start: int) -> Iterator[Call]:
+def _calls(entries: Json, start: int) -> Iterator[Call]:
+    if not isinstance(entries, (list, tuple)):
+        # Something that should have been a list of calls is one call that cannot be read.
+        entries = [entries] if entries else []
     for number, entry in enumerate(entries, start=start):
         entry = entry if isinstance(entry, Mapping) else {}
         call_id = str(entry.get("id") or f"call_{number}")

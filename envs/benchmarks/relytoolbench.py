@@ -37,7 +37,7 @@ SUBSETS = tuple(f"{family}_{condition}" for family in FAMILIES for condition in 
 SOLVABLE, PARTLY_SOLVABLE = "solvable", "partly_solvable"
 FINISH_TOOL = finish_tool(GIVE_ANSWER, RESTART, GIVE_UP_CHANGE_TOOLS, GIVE_UP_TALK_TO_USER)
 
-_DUE = {
+_DUE: Mapping[str, tuple[ToolCall, ...]] = {
     TaskKind.UNMATCHED_TOOLS: (ToolCall(name=CHANGE_TOOLS, arguments={}),),
     # Which values are missing is not recorded: every question is right.
     TaskKind.MISSING_ARGUMENT: (ToolCall(name=TALK_TO_USER, arguments={}),),

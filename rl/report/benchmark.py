@@ -41,13 +41,16 @@ def _by_name(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
 
 def _by_place(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
     """A row for each figure that there is: with many subsets most have figures of their own."""
-    rows = [
-        (f"{place}: {name}", _figure(name, value), str(part["published_n"]))
-        for place, part in parts.items()
-        for name in names
-        if (value := part["published"].get(name)) is not None
-    ]
-    return ("in %", "figure", "tasks"), rows
+    rows: list[tuple[str, ...]] = []
+    shown: set[tuple[str, float]] = set()
+    for place, part in parts.items():
+        for name in names:
+            value = part["published"].get(name)
+            if value is None or (place == TOTAL and (name, value) in shown):
+                continue
+            shown.add((name, value))
+            rows.append((f"{place}: {name}", _figure(name, value)))
+    return ("in %", "figure"), rows
 
 
 def own_cells(report: Mapping[str, Json]) -> Cells:

@@ -101,6 +101,7 @@ def test_the_order_is_that_of_the_tasks(tmp_path):
     ("records", "message"),
     [
         ([{"id": "nobody", "calls": []}], r'outputs.jsonl:1: id "nobody" is of no task; .* such as weather/one/oslo'),
+        ([{"id": [1], "calls": []}], r"outputs.jsonl:1: id \[1\] is of no task"),
         ([{"calls": []}], r"outputs.jsonl:1: id null is of no task"),
         ([], r"outputs.jsonl: no prediction for 1 of 1 tasks, such as weather/one/oslo"),
         ([{"id": ID, "calls": []}] * 2, r"outputs.jsonl:2: id weather/one/oslo for the second time"),
@@ -114,6 +115,7 @@ def test_the_order_is_that_of_the_tasks(tmp_path):
         ([{"id": ID, "text": 3, "grammar": "react"}], r":1: text is int, expected a string"),
         ([{"id": ID, "text": "", "grammar": "xml"}], r':1: grammar "xml", expected one of hermes, python, react'),
         ([{"id": ID, "text": ""}], r":1: grammar null, expected one of"),
+        ([{"id": ID, "text": "", "grammar": ["react"]}], r":1: grammar .*, expected one of"),
     ],
 )
 def test_a_faulty_line_is_named(tmp_path, records, message):

@@ -267,3 +267,14 @@ def test_the_module_does_not_import_openai():
 
 def test_messages_without_calls_are_plain():
     assert openai_messages(TASK.prompt) == [{"role": "user", "content": "Weather in Oslo?"}]
+
+
+@pytest.mark.parametrize(
+    "tool_calls",
+    ["call", 3, {"name": "f"}, [[]], [{"function": 3}], [{"function": {"name": ["f"], "arguments": {}}}],
+     [{"function": {"name": "f", "arguments": ["a"]}}], [{"function": {"name": "f", "arguments": True}}],
+     [{"function": {"name": "f", "arguments": {"a": float("nan")}}}]],
+)  # fmt: skip
+def test_whatever_stands_for_a_call_is_kept_as_malformed(tool_calls):
+    (call,) = message_of_endpoint({"content": None, "tool_calls": tool_calls}).calls
+    assert isinstance(call, MalformedCall) and call.reason
