@@ -22,6 +22,7 @@ from pathlib import Path
 
 from envs.actions import CHANGE_TOOLS, TALK_TO_USER
 from envs.benchmarks.dialects import parameters
+from envs.benchmarks.faults import DOCUMENT_REFUSES_GOLD, WHAT_IS_DONE, with_free_parameter
 from envs.benchmarks.records import field, find_file, proved, read_records
 from envs.benchmarks.types import Benchmark
 from envs.types import Json, Message, Task, TaskKind, ToolCall, ToolSpec
@@ -58,6 +59,20 @@ _SPECIAL_RULES = (
 _SPEAKER = re.compile(r"^\s*(user|system)\s*[:\uff1a] ?", re.MULTILINE)
 _COUNTER = re.compile(r"_\d+$")
 
+_REFUSED: Mapping[str, str] = {
+    "en_normal_atom_object_deep/normal_atom_object_deep_25": "marketData",
+    "en_normal_single_turn_single_function/normal_single_turn_single_function_50": "routineDetails",
+    "en_normal_single_turn_single_function/normal_single_turn_single_function_85": "details",
+    "en_normal_single_turn_parallel_function/normal_single_turn_parallel_function_68": "features",
+    "en_normal_single_turn_parallel_function/normal_single_turn_parallel_function_84": "settings",
+    "en_normal_preference/normal_preference_38": "UserDietaryPreference",
+    "zh_normal_atom_bool/normal_atom_bool_11": "region",
+    "zh_normal_atom_bool/normal_atom_bool_20": "battle_name",
+    "zh_normal_atom_bool/normal_atom_bool_45": "occupation",
+    "zh_normal_atom_object_short/normal_atom_object_short_1": "budget_constraints",
+}
+"""The parameter whose document refuses the gold, by record."""
+
 
 def read(folder: Path, subset: str) -> Iterator[Task]:
     """Tasks of one subset, from the folder that holds `data_en` and `data_zh`.
@@ -83,8 +98,9 @@ def _task(where: str, subset: str, category: str, record: Mapping[str, Json], an
     tools = proved(where, map(_tool, documents))
     truth = answer["ground_truth"]
     kind, reference = _reference(where, category, truth, {tool.name for tool in tools})
-    return Task(
-        task_id=f"acebench/{subset}/{record['id']}",
+    key = f"{subset}/{record['id']}"
+    task = Task(
+        task_id=f"acebench/{key}",
         prompt=(*_system(category, record), *_dialogue(category, field(where, record, "question", str))),
         tools=tools,
         reference=reference,
@@ -101,6 +117,7 @@ def _task(where: str, subset: str, category: str, record: Mapping[str, Json], an
             }
         },
     )
+    return with_free_parameter(task, _REFUSED[key]) if key in _REFUSED else task
 
 
 def _document(document: Mapping[str, Json]) -> dict[str, Json]:
@@ -183,4 +200,5 @@ BENCHMARK = Benchmark(
     name="acebench",
     subsets=tuple(f"{language}_{category}" for language in LANGUAGES for category in CATEGORIES),
     read=read,
+    gold_faults={DOCUMENT_REFUSES_GOLD: WHAT_IS_DONE},
 )

@@ -15,6 +15,7 @@ GOLD_FAULTS: Mapping[str, str] = {
     "outside_enum": "the gold gives a value that the enum of its document lacks: added to the enum",
     "other_elements": "the gold gives an array of other elements than its document: the array takes any elements",
     "variable": "the gold gives the name of a variable where its document asks for a value: it takes text too",
+    "text_for_number": "the gold gives a text where its document asks for a number: it takes text too",
     "no_accepted_value": "the gold accepts no value where it means the empty array: the reference is the empty array",
     "overlapping_values": "the gold accepts for one call what another call is for: its first value alone",
     "held_back_call": "the gold calls a function while it is held back: it is offered for that turn",
@@ -36,6 +37,9 @@ FAULT_OF_RECORD: Mapping[str, str] = {
     "live_multiple_947-197-0": "outside_enum",
     "parallel_multiple_94": "other_elements",
     "parallel_multiple_21": "variable",
+    "multi_turn_base_173-3": "text_for_number",
+    "multi_turn_miss_func_173-4": "text_for_number",
+    "multi_turn_miss_param_173-4": "text_for_number",
     "live_simple_112-68-0": "no_accepted_value",
     "parallel_178": "overlapping_values",
     "multi_turn_miss_func_49-1": "held_back_call",
@@ -112,6 +116,14 @@ def _variable(task: Task, every_tool: Mapping[str, ToolSpec]) -> Task:
     return _with_schemas(task, widened)
 
 
+def _text_for_number(task: Task, every_tool: Mapping[str, ToolSpec]) -> Task:
+    def widened(schema: Mapping[str, Json], values: list[Json]) -> Mapping[str, Json]:
+        kind = schema.get("type")
+        return {**schema, "type": [kind, "string"]} if kind == "integer" and isinstance(values[0], str) else schema
+
+    return _with_schemas(task, widened)
+
+
 def _no_accepted_value(task: Task, every_tool: Mapping[str, ToolSpec]) -> Task:
     return _with_arguments(
         task,
@@ -145,6 +157,7 @@ _MENDERS: Mapping[str, Callable[[Task, Mapping[str, ToolSpec]], Task]] = {
     "outside_enum": _outside_enum,
     "other_elements": _other_elements,
     "variable": _variable,
+    "text_for_number": _text_for_number,
     "no_accepted_value": _no_accepted_value,
     "overlapping_values": _overlapping_values,
     "held_back_call": _held_back_call,
@@ -178,8 +191,13 @@ def _with_schemas(task: Task, change: Callable[[Mapping[str, Json], list[Json]],
     for call in task.reference or ():
         tool = tools[call.name]
         properties = {
-            name: change(schema, call.arguments[name]["any_of"]) if name in call.arguments else schema
+            name: change(schema, _values(call.arguments[name])) if name in call.arguments else schema
             for name, schema in tool.properties.items()
         }
         tools[call.name] = replace(tool, parameters={**tool.parameters, "properties": properties})
     return replace(task, tools=tuple(tools[tool.name] for tool in task.tools))
+
+
+def _values(accepted: Json) -> list[Json]:
+    """The accepted values of an argument, which in multi-turn records is one plain value."""
+    return accepted["any_of"] if isinstance(accepted, Mapping) and "any_of" in accepted else [accepted]

@@ -35,7 +35,10 @@ GOLD_FAULTS: Mapping[str, str] = {
     "unescaped_arguments": "the gold call is no JSON as its arguments are not escaped: read as they are meant",
     "format_against_description": "the gold follows the description against the format of its parameter: no format",
 }
-_AGAINST_FORMAT: Mapping[str, tuple[str, str]] = {"call_decision/83": ("compareCleaningServices", "requested_date")}
+_AGAINST_FORMAT: Mapping[str, tuple[str, str]] = {
+    "call_decision/81": ("compareCleaningServices", "requested_date"),
+    "call_decision/83": ("compareCleaningServices", "requested_date"),
+}
 """Records of `format_against_description`: the tool and its parameter."""
 
 

@@ -16,12 +16,16 @@ from pathlib import Path
 
 from envs.actions import CHANGE_TOOLS, TALK_TO_USER
 from envs.benchmarks.dialects import parameters
+from envs.benchmarks.faults import DOCUMENT_REFUSES_GOLD, WHAT_IS_DONE, with_free_parameter
 from envs.benchmarks.records import field, find_file, proved, read_records
 from envs.benchmarks.types import Benchmark
 from envs.types import Json, Message, Task, TaskKind, ToolCall, ToolSpec
 
 BEHAVIOURS = ("direct", "tool_call", "request_for_info", "cannot_answer")
 """What a reply can be; `direct` is never right in this subset."""
+
+_REFUSED: Mapping[str, str] = {"28791150-19aa-4caa-ae18-a712a672ba65": "genre"}
+"""The parameter whose document refuses the gold, by record."""
 
 
 def read(folder: Path, subset: str) -> Iterator[Task]:
@@ -41,7 +45,7 @@ def _task(where: str, record: Mapping[str, Json]) -> Task:
     answers = field(where, record, "answers", dict)
     behaviour = record["correct_answer"]
     kind, reference = _reference(where, behaviour, answers, record.get("held_out_param"))
-    return Task(
+    task = Task(
         task_id=f"when2call/{behaviour}/{record['uuid']}",
         prompt=(Message(role="user", content=field(where, record, "question", str)),),
         tools=proved(where, (_tool(where, text) for text in field(where, record, "tools", list))),
@@ -57,6 +61,7 @@ def _task(where: str, record: Mapping[str, Json]) -> Task:
             }
         },
     )
+    return with_free_parameter(task, _REFUSED[record["uuid"]]) if record["uuid"] in _REFUSED else task
 
 
 def _tool(where: str, text: Json) -> ToolSpec:
@@ -98,4 +103,9 @@ def _json(where: str, text: Json, what: str) -> dict[str, Json]:
     return value
 
 
-BENCHMARK = Benchmark(name="when2call", subsets=("tool_call", "request_for_info", "cannot_answer"), read=read)
+BENCHMARK = Benchmark(
+    name="when2call",
+    subsets=("tool_call", "request_for_info", "cannot_answer"),
+    read=read,
+    gold_faults={DOCUMENT_REFUSES_GOLD: WHAT_IS_DONE},
+)

@@ -7,8 +7,9 @@ import pytest
 
 from envs.actions import ACTION_NAMES
 from envs.benchmarks import benchmark
-from envs.schema import check_schema
+from envs.schema import check, check_schema
 from envs.types import Task, TaskKind
+from rewards.gold import gold_calls
 
 FOLDERS = {"bfcl": "bfcl", "when2call": "when2call", "acebench": "acebench", "functionchat": "functionchat_bench"}
 NUM_TASKS = {
@@ -59,6 +60,16 @@ def test_references_call_offered_tools_or_actions(read):
     for task in read[1]:
         offered = {tool.name for tool in task.tools} | ACTION_NAMES
         assert {call.name for call in task.reference or ()} <= offered
+
+
+def test_what_references_give_fits_the_documents(read):
+    refused = []
+    for task in read[1]:
+        tools = {tool.name: tool for tool in task.tools}
+        for call in gold_calls(task) if task.reference else ():
+            if call.name in tools and check(call.arguments, tools[call.name].parameters):
+                refused.append((task.task_id, check(call.arguments, tools[call.name].parameters)))
+    assert refused == []
 
 
 def test_deferrals_are_due_where_the_kind_says_so(read):
