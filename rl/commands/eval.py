@@ -32,6 +32,9 @@ from rl.console import duration, make_console
 from rl.errors import BadInput
 from rl.task_sets import task_sets
 
+MAX_TOKENS = 128
+"""Of a turn, unless told otherwise."""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
@@ -58,7 +61,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="0 is greedy; may be repeated (default: 1 and 0)",
     )
     parser.add_argument("--seed", type=int, default=20_000, metavar="N", help="of tasks and sampling (default: 20000)")
-    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="of one turn (default: 128)")
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help=f"of one turn (default: {MAX_TOKENS}; on a benchmark {eval_benchmark.MAX_TOKENS})",
+    )
     parser.add_argument("--max-turns", type=int, default=6, metavar="N", help="of one episode (default: 6)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where results go (default: runs/eval-MODEL-TIME)")
     eval_benchmark.add(parser)
@@ -91,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         evaluator = Evaluator(
             pool,
             config.source.env,
-            max_tokens=arguments.max_tokens,
+            max_tokens=arguments.max_tokens or MAX_TOKENS,
             max_turns=arguments.max_turns,
             console=console,
         )

@@ -26,6 +26,8 @@ from rollout.trajectory import Ending, Trajectory
 
 GOLD, RECORDED = "gold", "recorded"
 """What --predictions may be instead of a file."""
+MAX_TOKENS = 1024
+"""Of a reply, unless told otherwise; as RelyToolBench has it."""
 ENV = Component(factory="envs.benchmarks.episode:SingleTurnEnv")
 
 
@@ -158,7 +160,7 @@ async def _ask(arguments: argparse.Namespace, tasks: Sequence[Task]) -> list[Tra
         arguments.model,
         arguments.endpoint_model,
         temperature=_temperature(arguments),
-        max_tokens=arguments.max_tokens,
+        max_tokens=arguments.max_tokens or MAX_TOKENS,
         seed=arguments.seed,
         timeout=arguments.timeout,
         max_retries=arguments.retries,
@@ -207,7 +209,7 @@ def _sample(arguments: argparse.Namespace, suite: Suite) -> list[Trajectory]:
         evaluator = Evaluator(
             pool,
             ENV,
-            max_tokens=arguments.max_tokens,
+            max_tokens=arguments.max_tokens or MAX_TOKENS,
             max_turns=1,
             console=make_console(),
             offer_actions=arguments.actions,
