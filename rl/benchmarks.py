@@ -21,6 +21,7 @@ from rewards.classify import RELIGN_CLASSES, Verdict, judge
 from rewards.published.types import PublishedMetric, Record
 from rewards.types import HALLUCINATIONS
 from rl.evaluate import Evaluation, TaskResult, result_of
+from rl.guards import GUARDS, guards_of
 from rl.statistics import wilson
 from rollout.dialogues import from_dialogue
 from rollout.trajectory import Trajectory
@@ -56,6 +57,8 @@ class Judged:
     """Relign's classes that its errors fall into."""
     record: Record | None
     """None: no metric, or the infrastructure failed."""
+    guards: Mapping[str, bool | None]
+    """`rl.guards.GUARDS`."""
     num_unjudged: int
     """Errors that were left out, as the record cannot tell them."""
 
@@ -155,7 +158,8 @@ def judged(suite: Suite, trajectory: Trajectory) -> Judged:
     task = trajectory.task
     if trajectory.ending.is_failure:
         result = result_of(trajectory)
-        return Judged(task=task, result=result, classes=frozenset(), record=None, num_unjudged=0)
+        nothing = dict.fromkeys(GUARDS)
+        return Judged(task=task, result=result, classes=frozenset(), record=None, guards=nothing, num_unjudged=0)
     own = with_actions(suite.benchmark, trajectory)
     own, full = best_verdict(own)
     verdict = without_unjudged(full, task)
@@ -167,6 +171,7 @@ def judged(suite: Suite, trajectory: Trajectory) -> Judged:
         record=suite.metric.record(as_published(suite.benchmark, trajectory))
         if suite.metric is not None and knows
         else None,
+        guards=guards_of(own, verdict),
         num_unjudged=len(full.errors) - len(verdict.errors),
     )
 
@@ -254,20 +259,21 @@ def _missing(metric: PublishedMetric | None) -> dict[str, str]:
 
 
 def figures(metric: PublishedMetric | None, part: Sequence[Judged]) -> dict[str, Json]:
-    """All rates of a set of episodes: those of `rl.evaluate`, hallucination by class, and the published ones."""
+    """All rates of a set of episodes: `rl.evaluate`'s, hallucination by class, guards, and the published ones."""
     value = Evaluation(results=tuple(one.result for one in part)).to_json()
     counted = [one for one in part if not one.result.failed]
-    num = len(counted)
-    by_class: dict[str, Json] = {}
-    for name in CLASSES:
-        num_hits = sum(name in one.classes for one in counted)
-        interval = wilson(num_hits, num)
-        by_class[name] = num_hits / num if num else None
-        value["intervals"][f"hallucination_by_class.{name}"] = None if interval is None else list(interval)
+    classes = {name: [name in one.classes for one in counted] for name in CLASSES}
+    guards = {name: [flag for one in counted if (flag := one.guards[name]) is not None] for name in GUARDS}
+    shares: dict[str, dict[str, Json]] = {"hallucination_by_class": {}, "guards": {}}
+    for group, flags in (("hallucination_by_class", classes), ("guards", guards)):
+        for name, values in flags.items():
+            interval = wilson(sum(values), len(values))
+            shares[group][name] = sum(values) / len(values) if values else None
+            value["intervals"][f"{group}.{name}"] = None if interval is None else list(interval)
     records = [(one.task, one.record) for one in part if one.record is not None]
     return {
         **value,
-        "hallucination_by_class": by_class,
+        **shares,
         "unjudged": sum(one.num_unjudged for one in part),
         "published": dict(metric.total(records)) if metric is not None and records else {},
         "published_n": len(records),

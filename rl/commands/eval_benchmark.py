@@ -22,12 +22,15 @@ from rl.predictions import gold_trajectory, read_predictions
 from rl.report.benchmark import as_markdown, cells_of, notes_of
 from rl.report.console import table
 from rl.report.summary import provenance
+from rollout.store import write_trajectories
 from rollout.trajectory import Ending, Trajectory
 
 GOLD, RECORDED = "gold", "recorded"
 """What --predictions may be instead of a file."""
 MAX_TOKENS = 1024
 """Of a reply, unless told otherwise; as RelyToolBench has it."""
+EPISODES = "episodes"
+"""Where the episodes are kept that our own engine did not sample; `tether show` prints them."""
 ENV = Component(factory="envs.benchmarks.episode:SingleTurnEnv")
 
 
@@ -74,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         report["unscored"] = num_left
     out = arguments.out or Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     write(out, {**report, "seconds": time.monotonic() - started, **provenance()})
+    if arguments.model is None or is_endpoint(arguments.model):
+        write_trajectories(out / EPISODES, 0, episodes, env=ENV.factory)
     console = make_console()
     for cells in cells_of(report):
         console.print(table(cells))

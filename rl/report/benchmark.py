@@ -65,18 +65,22 @@ def own_cells(report: Mapping[str, Json]) -> Cells:
 
 def class_cells(report: Mapping[str, Json]) -> Cells:
     """Share of tasks with a hallucination of each of Relign's classes."""
+    return _shares(report, "hallucination_by_class", "Tasks with a hallucination, by Relign's classes")
+
+
+def guard_cells(report: Mapping[str, Json]) -> Cells:
+    """Share of tasks in which the policy may only seem right."""
+    return _shares(report, "guards", "Guards against gaming: share of the tasks that speak to them")
+
+
+def _shares(report: Mapping[str, Json], group: str, title: str) -> Cells:
     parts = parts_of(report)
-    names = next(iter(parts.values()))["hallucination_by_class"]
+    names = list(next(iter(parts.values()))[group])
     rows = []
     for place, part in parts.items():
-        flat = {f"hallucination_by_class.{name}": share for name, share in part["hallucination_by_class"].items()}
-        flat["intervals"] = part["intervals"]
-        rows.append((place, *(with_interval(flat, f"hallucination_by_class.{name}") for name in names)))
-    return Cells(
-        title="Tasks with a hallucination, by Relign's classes",
-        header=("in %, with 95 % intervals", *names),
-        rows=tuple(rows),
-    )
+        flat = {f"{group}.{name}": share for name, share in part[group].items()} | {"intervals": part["intervals"]}
+        rows.append((place, *(with_interval(flat, f"{group}.{name}") for name in names)))
+    return Cells(title=title, header=("in %, with 95 % intervals", *names), rows=tuple(rows))
 
 
 def kind_of_error_cells(report: Mapping[str, Json]) -> Cells:
@@ -87,9 +91,8 @@ def kind_of_error_cells(report: Mapping[str, Json]) -> Cells:
 
 def cells_of(report: Mapping[str, Json]) -> Iterator[Cells]:
     """All tables, without those that are empty."""
-    for cells in (published_cells(report), own_cells(report), class_cells(report), kind_of_error_cells(report)):
-        if cells.rows:
-            yield cells
+    tables = (published_cells, own_cells, guard_cells, class_cells, kind_of_error_cells)
+    yield from (cells for table in tables if (cells := table(report)).rows)
 
 
 def notes_of(report: Mapping[str, Json]) -> Iterator[str]:

@@ -81,6 +81,7 @@ def test_recorded_outputs_are_scored_in_both_ways(folder, capsys):
     assert found["total"]["n"] == 3 and found["total"]["hallucination_rate"] == pytest.approx(1 / 3)
     low, high = found["total"]["intervals"]["hallucination_by_class.content"]
     assert 0.0 < low < 1 / 3 < high < 1.0
+    assert missing["guards"] == {"call_avoidance": None, "call_spam": 1.0, "form_only": 1.0}
     assert found["policy"] == "outputs.jsonl" and found["actions"] is False
     text = capsys.readouterr().out
     assert "not computed, and what it needs: pass_rate (a judge" in text
@@ -195,6 +196,15 @@ def test_an_endpoint_answers_every_task_once(folder, endpoint):
     assert found["subsets"]["G1_unmatched"]["errors"]["irrelevant_tool"] == 1.0
     offered = {tool["function"]["name"] for request in requests for tool in request["tools"]}
     assert offered == {"track_for_post", "weather_for_sky", "Finish"}
+
+
+def test_the_episodes_of_an_endpoint_can_be_shown(folder, endpoint, capsys):
+    url, _ = endpoint
+    run(folder, url, "--model", "m", subsets=["G1_unmatched"])
+    capsys.readouterr()
+    assert main(["show", str(folder / "out" / "episodes")]) == 0
+    text = capsys.readouterr().out
+    assert "weather_for_sky" in text and "irrelevant_tool" in text
 
 
 def test_the_switch_offers_tethers_actions(folder, endpoint):
