@@ -10,7 +10,7 @@ from rl.report.markdown import markdown
 from rl.report.rows import LABELS, Cells, error_cells, percent, with_interval
 
 TOTAL = "total"
-MANY = 10
+MANY = 12
 """With more subsets than that each figure has a row of its own."""
 FEW = 6
 """Errors of so many subsets at most are shown apart; of more, in total."""
