@@ -143,8 +143,8 @@ def in_order(trajectories: Sequence[Trajectory], tasks: Sequence[Task]) -> list[
     return [found[task_id] for task_id in wanted]
 
 
-def result_of(trajectory: Trajectory) -> TaskResult:
-    """What one episode says about each rate."""
+def result_of(trajectory: Trajectory, verdict: Verdict | None = None) -> TaskResult:
+    """What one episode says about each rate, by its verdict if that is already known."""
     task = trajectory.task
     if trajectory.ending.is_failure:
         return TaskResult(
@@ -155,7 +155,7 @@ def result_of(trajectory: Trajectory) -> TaskResult:
             hallucinated_share=0.0,
             errors=frozenset(),
         )
-    verdict = judge(trajectory)
+    verdict = verdict or judge(trajectory)
     success = verdict.success
     deferrals = set(verdict.deferrals)
     right = any((match.turn, match.call) in deferrals for match in verdict.matches)

@@ -42,7 +42,17 @@ def task_sets(config: EvaluationConfig) -> list[TaskSet]:
 class Evaluator:
     """Evaluates whatever weights a pool serves."""
 
-    def __init__(self, pool: RolloutPool, env: Component, *, max_tokens: int, max_turns: int, console: Console) -> None:
+    def __init__(
+        self,
+        pool: RolloutPool,
+        env: Component,
+        *,
+        max_tokens: int,
+        max_turns: int,
+        console: Console,
+        offer_actions: bool = True,
+    ) -> None:
+        self._offer_actions = offer_actions
         self._pool = pool
         self._env = env
         self._max_tokens = max_tokens
@@ -71,10 +81,18 @@ class Evaluator:
 
     async def one(self, task_set: TaskSet, temperature: float, seed: int, folder: Path) -> Evaluation:
         """Evaluate on one set at one temperature."""
+        evaluation, _ = await self.episodes(task_set, temperature, seed, folder)
+        return evaluation
+
+    async def episodes(
+        self, task_set: TaskSet, temperature: float, seed: int, folder: Path
+    ) -> tuple[Evaluation, list[Trajectory]]:
+        """Evaluate on one set at one temperature, and keep the episodes in `folder`; they come in the tasks' order."""
         settings = EpisodeSettings(
             env=self._env,
             sampling=Sampling(temperature=temperature, max_tokens=self._max_tokens, seed=seed if temperature else None),
             max_turns=self._max_turns,
+            offer_actions=self._offer_actions,
         )
         label = f"{task_set.name}, {'greedy' if temperature == GREEDY else f'temperature {temperature:g}'}"
         with make_progress(self._console) as progress:
@@ -93,7 +111,7 @@ class Evaluator:
             evaluation, trajectories = await evaluate(run_tasks, task_set.tasks)
         write_trajectories(folder, 0, trajectories, env=self._env.factory)
         write_results(folder, evaluation)
-        return evaluation
+        return evaluation, trajectories
 
 
 RESULTS = "results.jsonl"

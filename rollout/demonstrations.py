@@ -5,7 +5,7 @@ Their log-probs are NaN and their version -1: they are trained on as demonstrati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,7 @@ from envs.types import (
     ToolSpec,
     ToolStatus,
 )
+from rollout.engine import Policy
 from rollout.episode import Action, MakeEnv, Situation, run_loop
 from rollout.parsers import CallPlace, Parser
 from rollout.recorded import message_of_openai, read_recorded, recorded_task
@@ -82,6 +83,45 @@ async def demonstrate(
     )
 
 
+async def record(
+    task: Task,
+    make_env: MakeEnv,
+    policy: Policy,
+    renderer: Renderer,
+    *,
+    trajectory_id: str,
+    group_id: str,
+    max_turns: int,
+    offer_actions: bool = True,
+) -> Trajectory:
+    """Let an endpoint or another policy in message space do one task, and render what it wrote.
+
+    Its failure to reply ends the episode as `engine_failed`.
+
+    Raises:
+        ValueError: a message does not read back as it was written, so the environment would see another one.
+    """
+
+    async def act(situation: Situation) -> Action | None:
+        message = await policy.reply(situation.messages, situation.tools)
+        token_ids = renderer.assistant(message)
+        if len(token_ids) > situation.room:
+            return None
+        _expect_readable(renderer, message, token_ids)
+        return Action(completion=_unsampled(token_ids))
+
+    return await run_loop(
+        task,
+        make_env,
+        act,
+        renderer,
+        trajectory_id=trajectory_id,
+        group_id=group_id,
+        max_turns=max_turns,
+        offer_actions=offer_actions,
+    )
+
+
 def from_messages(
     task: Task,
     messages: Sequence[Mapping[str, Json]],
@@ -93,8 +133,9 @@ def from_messages(
 ) -> Trajectory:
     """A recorded conversation in OpenAI form as a trajectory; every assistant message is a turn.
 
-    What stands before the first assistant message is the prompt; what stands after the last one is left out. Turns
-    that do not fit into the context are left out too, and the ending is then `max_tokens`.
+    What stands before the first assistant message is the prompt; what stands after the last one is left out. A tool
+    message with `status` "failed" is the answer of a call that failed. Turns that do not fit into the context are left
+    out too, and the ending is then `max_tokens`.
 
     Raises:
         ValueError: a message is not in OpenAI form; the message says which.
@@ -115,11 +156,12 @@ def from_messages(
         builder.append_observation(pending)
         start, end = builder.append_completion(_unsampled(token_ids))
         observed = conversation[place + 1 : following]
+        failed = {index for index, value in enumerate(messages[place + 1 : following]) if _has_failed(value)}
         message = conversation[place]
         turns.append(
             Turn(
                 message=message,
-                results=_results(message, observed),
+                results=_results(message, observed, failed),
                 heard=tuple(message for message in observed if message.role != "tool"),
                 start=start,
                 end=end,
@@ -212,13 +254,25 @@ def _numbered(messages: Iterable[Message]) -> list[Message]:
     return numbered
 
 
-def _results(message: Message, observed: Sequence[Message]) -> tuple[ToolResult, ...]:
+def _has_failed(message: Mapping[str, Json]) -> bool:
+    return message.get("role") == "tool" and message.get("status") == "failed"
+
+
+def _results(message: Message, observed: Sequence[Message], failed: Set[int]) -> tuple[ToolResult, ...]:
     """The recorded answers to the calls, by id where the record has ids, else in order."""
-    answers = [answer for answer in observed if answer.role == "tool"]
+    answers = [
+        ToolResult(
+            call_id=answer.call_id,
+            status=ToolStatus.FAILED if index in failed else ToolStatus.OK,
+            content=answer.content,
+        )
+        for index, answer in enumerate(observed)
+        if answer.role == "tool"
+    ]
     by_id = {answer.call_id: answer for answer in answers if answer.call_id}
     results: list[ToolResult] = []
     for index, call in enumerate(message.calls):
         answer = by_id.get(call.call_id) or (answers[index] if index < len(answers) and not by_id else None)
         if answer is not None:
-            results.append(ToolResult(call_id=call.call_id, status=ToolStatus.OK, content=answer.content))
+            results.append(replace(answer, call_id=call.call_id))
     return tuple(results)

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from envs.benchmarks.dialogues import Dialogue
-from envs.types import Json, Message, ToolResult, ToolStatus
+from envs.types import Message, ToolResult, ToolStatus
 from rollout.recorded import message_of_openai
 from rollout.trajectory import Trajectory
 from rollout.unrendered import unrendered
 
 
 def from_dialogue(dialogue: Dialogue) -> Trajectory:
-    """A trajectory of every assistant message of the dialogue with the recorded results of its calls.
+    """A trajectory of every assistant message of the dialogue, the recorded results of its calls, and what was heard.
 
-    What the user said between the turns is not part of it.
+    Results are found by the ids of their calls. Recorded ids are not always unique in a dialogue (tau-bench), so an id
+    means the latest message that has it.
 
     Raises:
         ValueError: a message is not in OpenAI form; the message says which.
     """
-    replies = recorded_replies(dialogue.messages)
+    replies: list[_Reply] = []
+    for index, value in enumerate(dialogue.messages):
+        message = message_of_openai(value, f"messages[{index}]")
+        if message.role == "assistant":
+            replies.append(_Reply(message))
+        elif message.role == "tool":
+            _answer(replies, message, failed=value.get("status") == "failed")
+        elif replies:
+            replies[-1].heard.append(message)
     return unrendered(
         dialogue.task,
-        replies,
+        [(reply.message, reply.in_order()) for reply in replies],
+        heard=[reply.heard for reply in replies],
         tools=dialogue.tools,
-        answer=(replies[-1][0].content or None) if replies else None,
+        answer=(replies[-1].message.content or None) if replies else None,
     )
 
 
-def recorded_replies(messages: Sequence[Mapping[str, Json]]) -> list[tuple[Message, list[ToolResult]]]:
-    """Each assistant message with the results of its calls, found by their ids.
+class _Reply:
+    """An assistant message and what came after it."""
 
-    Raises:
-        ValueError: a message is not in OpenAI form; the message says which.
-    """
-    results: dict[str, ToolResult] = {}
-    replies: list[Message] = []
-    for index, value in enumerate(messages):
-        message = message_of_openai(value, f"messages[{index}]")
-        if message.role == "tool":
-            status = ToolStatus.FAILED if value.get("status") == "failed" else ToolStatus.OK
-            results[message.call_id] = ToolResult(call_id=message.call_id, status=status, content=message.content)
-        elif message.role == "assistant":
-            replies.append(message)
-    return [
-        (message, [results[call.call_id] for call in message.calls if call.call_id in results]) for message in replies
-    ]
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.results: dict[str, ToolResult] = {}
+        self.heard: list[Message] = []
+
+    def in_order(self) -> list[ToolResult]:
+        return [self.results[call.call_id] for call in self.message.calls if call.call_id in self.results]
+
+
+def _answer(replies: Sequence[_Reply], answer: Message, *, failed: bool) -> None:
+    status = ToolStatus.FAILED if failed else ToolStatus.OK
+    for reply in reversed(replies):
+        if any(call.call_id == answer.call_id for call in reply.message.calls):
+            reply.results[answer.call_id] = ToolResult(call_id=answer.call_id, status=status, content=answer.content)
+            return

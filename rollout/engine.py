@@ -1,4 +1,4 @@
-"""The seam between episodes and inference: token ids in, token ids out."""
+"""The seams between episodes and inference: token ids in, token ids out; or messages in, a message out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from envs.types import Message, ToolSpec
 from rollout.trajectory import Completion
 
 
@@ -47,4 +48,16 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Release the engine's processes and memory."""
+        ...
+
+
+class Policy(Protocol):
+    """Replies in message space: an endpoint, rules, an engine behind a renderer."""
+
+    async def reply(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
+        """The next assistant message of a conversation in which `tools` are offered.
+
+        Raises:
+            EngineFailed: no reply could be had. Never the policy's error.
+        """
         ...

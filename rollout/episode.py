@@ -33,9 +33,10 @@ from typing import TypeVar
 from envs.actions import ACTIONS
 from envs.env import Env
 from envs.types import Message, Outcome, Step, Task, ToolSpec
-from rollout.engine import Engine, EngineFailed, Sampling
+from rollout.engine import Engine, EngineFailed, Policy, Sampling
 from rollout.renderer import Renderer
 from rollout.trajectory import UNKNOWN_VERSION, Completion, Ending, Finish, Trajectory, TrajectoryBuilder, Turn
+from rollout.unrendered import unrendered
 
 ENV_TIMEOUT = 300.0
 """Seconds one call to the environment may take. Tools have their own, shorter timeouts."""
@@ -83,9 +84,13 @@ async def run_episode(
     trajectory_id: str,
     group_id: str,
     max_turns: int,
+    offer_actions: bool = True,
     env_timeout: float = ENV_TIMEOUT,
 ) -> Trajectory:
     """Let the engine's policy do one task.
+
+    Args:
+        offer_actions: whether `envs.actions` are offered beside the task's tools.
 
     Returns:
         The trajectory, also after a failure: `ending` says which.
@@ -110,6 +115,7 @@ async def run_episode(
         trajectory_id=trajectory_id,
         group_id=group_id,
         max_turns=max_turns,
+        offer_actions=offer_actions,
         env_timeout=env_timeout,
     )
 
@@ -123,11 +129,12 @@ async def run_loop(
     trajectory_id: str,
     group_id: str,
     max_turns: int,
+    offer_actions: bool = True,
     env_timeout: float = ENV_TIMEOUT,
 ) -> Trajectory:
-    """The episode loop for any source of actions; `run_episode` and `demonstrate` are its two users."""
+    """The episode loop for any source of actions in token space."""
     started = time.monotonic()
-    episode = _Episode(task, renderer)
+    episode = _Episode(task, renderer, offered_at_start(task, offer_actions))
     outcome = Outcome()
     env: Env | None = None
     try:
@@ -162,6 +169,75 @@ async def run_loop(
     )
 
 
+async def converse(
+    task: Task,
+    make_env: MakeEnv,
+    policy: Policy,
+    *,
+    trajectory_id: str,
+    max_turns: int,
+    offer_actions: bool = True,
+    env_timeout: float = ENV_TIMEOUT,
+) -> Trajectory:
+    """Let a policy in message space do one task, where no tokenizer is at hand.
+
+    Returns:
+        A trajectory without tokens, also after a failure: `ending` says which.
+    """
+    started = time.monotonic()
+    tools = offered_at_start(task, offer_actions)
+    turns: list[Turn] = []
+    outcome, error, close_error = Outcome(), "", ""
+    env: Env | None = None
+    try:
+        env = await _guarded(_made(make_env, task), env_timeout)
+        ending = await _exchange(turns, env, policy, tools, max_turns, env_timeout)
+    except _EnvFailed as failure:
+        ending, error = Ending.ENV_FAILED, str(failure)
+    except EngineFailed as failure:
+        ending, error = Ending.ENGINE_FAILED, str(failure) or type(failure).__name__
+    finally:
+        if env is not None:
+            outcome, close_error = await _close(env, env_timeout)
+    if close_error and not ending.is_failure:
+        ending, error = Ending.ENV_FAILED, close_error
+    return replace(
+        unrendered(task, (), tools=tools, trajectory_id=trajectory_id),
+        turns=tuple(turns),
+        ending=ending,
+        outcome=outcome,
+        error=error,
+        seconds=time.monotonic() - started,
+    )
+
+
+async def _exchange(
+    turns: list[Turn],
+    env: Env,
+    policy: Policy,
+    tools: tuple[ToolSpec, ...],
+    max_turns: int,
+    env_timeout: float,
+) -> Ending:
+    messages = list(await _guarded(env.open(), env_timeout))
+    while len(turns) < max_turns:
+        message = await policy.reply(messages, tools)
+        turns.append(Turn(message=message, results=(), start=0, end=0))
+        step = await _guarded(_stepped(env, message), env_timeout)
+        heard = tuple(said for said in step.messages if said.role != "tool")
+        turns[-1] = replace(turns[-1], results=step.results, new_tools=step.tools, heard=heard)
+        if step.done:
+            return Ending.COMPLETED
+        tools = step.tools or tools
+        messages += [message, *step.messages]
+    return Ending.MAX_TURNS
+
+
+def offered_at_start(task: Task, offer_actions: bool) -> tuple[ToolSpec, ...]:
+    """What the policy can call in its first turn."""
+    return (*task.tools, *ACTIONS) if offer_actions else task.tools
+
+
 def turn_seed(seed: int | None, trajectory_id: str, turn: int) -> int | None:
     """The seed of one completion: the same for the same seed, trajectory and turn, and else unrelated."""
     if seed is None:
@@ -177,13 +253,13 @@ class _EnvFailed(RuntimeError):
 class _Episode:
     """What an episode has so far."""
 
-    def __init__(self, task: Task, renderer: Renderer) -> None:
+    def __init__(self, task: Task, renderer: Renderer, tools: tuple[ToolSpec, ...]) -> None:
         self.renderer = renderer
         self.builder = TrajectoryBuilder()
         self.turns: list[Turn] = []
         self.messages: list[Message] = []
-        self.first_tools = (*task.tools, *ACTIONS)
-        self.tools = self.first_tools
+        self.first_tools = tools
+        self.tools = tools
         self.last_step: Step | None = None
         self.pending: list[int] = []
         self.num_calls = 0

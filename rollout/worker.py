@@ -35,6 +35,8 @@ class EpisodeSettings:
     """Makes the environment of one task: factory(task, **options)."""
     sampling: Sampling
     max_turns: int
+    offer_actions: bool = True
+    """Whether `envs.actions` are offered beside the task's tools."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,7 @@ class RolloutWorker:
                     trajectory_id=request.trajectory_id,
                     group_id=request.group_id,
                     max_turns=settings.max_turns,
+                    offer_actions=settings.offer_actions,
                 )
             except Exception:
                 return failed_trajectory(request, Ending.ENV_FAILED, traceback.format_exc())

@@ -242,6 +242,7 @@ BENCHMARK = Benchmark(
     name="api_bank",
     subsets=(*_FILES, *(f"{level}{_REPLIES}" for level in _FILES)),
     read=read,
+    traces=dialogues,
     gold_faults={
         "unfound_tool": "gold calls a tool that no search before it found: it is offered besides",
         **only("missing_argument", "unknown_argument", "bad_type"),

@@ -168,6 +168,7 @@ BENCHMARK = Benchmark(
     name="tooltalk",
     subsets=_SUBSETS,
     read=read,
+    traces=dialogues,
     gold_faults={
         "misplaced_enum": "the document of CreateEvent limits `name` to the values of `event_type`: moved there",
         **only("missing_argument", "unknown_argument", "bad_type", "bad_enum"),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envs.types import Task
+from envs.benchmarks.dialogues import Dialogue
+from envs.types import Message, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +26,11 @@ class Benchmark:
     """Tasks of one subset in file order, from a folder. Raises ValueError: `FILE:LINE: what, expected`."""
     gold_faults: Mapping[str, str] = field(default_factory=dict)
     """Name of each known fault of the gold, and what the reader does about it."""
+    traces: Callable[[Path], Iterator[Dialogue]] | None = None
+    """Recorded episodes that come with the benchmark, from the same folder; errors as of `read`. Where a record is not
+    complete, `task.facts["unjudged"]` lists {"turn", "call", "kinds"}: kinds of error that say nothing there."""
+    to_actions: Callable[[Message], Message] | None = None
+    """Rewrites the calls of an assistant message that end or defer in the benchmark's own way (ToolBench's Finish) as
+    tether's actions, for tether's own rates."""
+    from_actions: Callable[[Message], Message] | None = None
+    """The inverse, for the published metric where tether's actions were offered."""

@@ -7,6 +7,15 @@ shown. Rates go to rates.json, every episode to Parquet files that `tether show`
   tether eval package:tiny
   tether eval runs/ppo_tiny-20260101-120000 --tasks heldout --num 200 --temperature 0
   tether eval my_model one_gpu --tasks my_tasks.jsonl
+
+Public benchmarks (--benchmark) are read from their own files, and MODEL may also be an OpenAI-compatible endpoint (key:
+OPENAI_API_KEY). Every task gets one reply, greedily unless told otherwise. With --predictions no model is run: recorded
+outputs are scored. rates.json and report.md hold the benchmark's own metric and tether's rates, by subset and in total.
+
+  tether eval package:tiny --benchmark bfcl --data DIR --subset simple_python
+  tether eval http://localhost:8000/v1 --model qwen --benchmark relytoolbench --data DIR
+  tether eval --benchmark rotbench --data DIR --predictions outputs.jsonl
+  tether eval --benchmark tau_bench --data DIR --predictions recorded
 """
 
 from __future__ import annotations
@@ -17,16 +26,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rl import config as configs
+from rl.commands import eval_benchmark
 from rl.commands.train import cluster_and_overrides
 from rl.console import duration, make_console
 from rl.errors import BadInput
 from rl.task_sets import task_sets
 
+MAX_TOKENS = 128
+"""Of a turn, unless told otherwise."""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.usage = "tether eval MODEL [CLUSTER] [key=value ...] [options]"
-    parser.add_argument("model", metavar="MODEL")
+    parser.usage = (
+        "tether eval MODEL [CLUSTER] [key=value ...] [options]\n"
+        "       tether eval [MODEL] --benchmark NAME --data DIR [--predictions FILE] [options]"
+    )
+    parser.add_argument("model", metavar="MODEL", nargs="?")
     parser.add_argument(
         "rest", metavar="CLUSTER key=value", nargs="*", default=[], help="where to run, and single settings of it"
     )
@@ -45,13 +61,22 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="0 is greedy; may be repeated (default: 1 and 0)",
     )
     parser.add_argument("--seed", type=int, default=20_000, metavar="N", help="of tasks and sampling (default: 20000)")
-    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="of one turn (default: 128)")
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help=f"of one turn (default: {MAX_TOKENS}; on a benchmark {eval_benchmark.MAX_TOKENS})",
+    )
     parser.add_argument("--max-turns", type=int, default=6, metavar="N", help="of one episode (default: 6)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where results go (default: runs/eval-MODEL-TIME)")
+    eval_benchmark.add(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the tables."""
+    if arguments.benchmark is not None:
+        return eval_benchmark.run(arguments)
+    _check(arguments)
     cluster, overrides = cluster_and_overrides(arguments.rest)
     config = configs.for_model(arguments.model, cluster, overrides)
     out = arguments.out or _default_out(config, arguments.model)
@@ -74,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         evaluator = Evaluator(
             pool,
             config.source.env,
-            max_tokens=arguments.max_tokens,
+            max_tokens=arguments.max_tokens or MAX_TOKENS,
             max_turns=arguments.max_turns,
             console=console,
         )
@@ -86,6 +111,16 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = (datetime.now(UTC) - started).total_seconds()
     console.print(f"{duration(seconds)}; {out}", markup=False)
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.model is None:
+        raise BadInput("eval: expected a MODEL, or --benchmark NAME with --predictions FILE")
+    if eval_benchmark.is_endpoint(arguments.model):
+        raise BadInput(f"{arguments.model}: an endpoint is measured on a benchmark; expected --benchmark NAME")
+    for option in ("data", "subset", "predictions", "endpoint_model", "actions", "limit"):
+        if getattr(arguments, option):
+            raise BadInput(f"eval: --{option.removeprefix('endpoint_')} belongs to --benchmark NAME")
 
 
 def _default_out(config: configs.Config, model: str) -> Path:

@@ -34,7 +34,7 @@ class Cells:
 
 def rates_cells(columns: Mapping[str, Rates], title: str = "Rates") -> Cells:
     """Each rate with its interval, one column for each evaluation, such as before, after and control."""
-    rows = [(LABELS[rate], *(_with_interval(rates, rate) for rates in columns.values())) for rate in LABELS]
+    rows = [(LABELS[rate], *(with_interval(rates, rate) for rates in columns.values())) for rate in LABELS]
     rows.append(("tasks", *(str(rates["n"]) for rates in columns.values())))
     if any(rates.get("failed") for rates in columns.values()):
         rows.append(("left out: infrastructure failed", *(str(rates.get("failed", 0)) for rates in columns.values())))
@@ -48,7 +48,7 @@ def kind_cells(columns: Mapping[str, Rates], rate: str = "success") -> Cells:
     for kind in kinds:
         found = [rates.get("by_task_kind", {}).get(kind) for rates in columns.values()]
         num = max((part["n"] for part in found if part), default=0)
-        rows.append((f"{kind} ({num})", *("-" if part is None else _with_interval(part, rate) for part in found)))
+        rows.append((f"{kind} ({num})", *("-" if part is None else with_interval(part, rate) for part in found)))
     return Cells(title=f"By kind of task: {LABELS[rate]}", header=("kind (tasks)", *columns), rows=tuple(rows))
 
 
@@ -90,7 +90,8 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
-def _with_interval(rates: Rates, rate: str) -> str:
+def with_interval(rates: Rates, rate: str) -> str:
+    """A rate in per cent with its interval."""
     value = percent(rates.get(rate))
     interval: Sequence[float] | None = rates.get("intervals", {}).get(rate)
     return value if interval is None else f"{value} [{percent(interval[0])}, {percent(interval[1])}]"

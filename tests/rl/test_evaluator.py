@@ -109,3 +109,24 @@ def test_a_task_file_is_a_set_under_its_own_name(tmp_path):
 
 def test_the_tasks_of_an_evaluation_do_not_depend_on_the_run():
     assert task_sets(SETTINGS)[0].tasks == task_sets(SETTINGS)[0].tasks
+
+
+async def test_episodes_come_with_their_evaluation_and_offer_what_was_asked(tmp_path):
+    class Listening(Pool):
+        async def run(self, task, *, group_id, settings):
+            offered.append(settings.offer_actions)
+            return await super().run(task, group_id=group_id, settings=settings)
+
+    offered: list[bool] = []
+    measured = Evaluator(
+        Listening(),  # type: ignore[arg-type]
+        Component(factory="envs.benchmarks.episode:SingleTurnEnv"),
+        max_tokens=8,
+        max_turns=1,
+        console=Console(file=io.StringIO()),
+        offer_actions=False,
+    )
+    tasks = task_set("heldout", 3, seed=0)
+    evaluation, trajectories = await measured.episodes(tasks, 0.0, 0, tmp_path)
+    assert [one.task.task_id for one in trajectories] == [result.task_id for result in evaluation.results]
+    assert offered == [False] * 3

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from envs.actions import ACTIONS
+from envs.benchmarks.episode import SingleTurnEnv
 from envs.types import MalformedCall, Message, Outcome, Step, Task, ToolCall, ToolResult, ToolSpec, ToolStatus
 from rollout.engine import Sampling
 from rollout.episode import run_episode, turn_seed
@@ -267,3 +268,20 @@ def test_the_scripted_engine_makes_up_the_same_logprobs_for_the_same_version(ren
     assert (one.logprobs == same.logprobs).all() and (one.logprobs <= 0).all()
     assert (one.logprobs != other.logprobs).any()
     assert (one.policy_version, other.policy_version, engine.loaded) == (0, 1, [(1, "weights")])
+
+
+@pytest.mark.parametrize("offer_actions", [True, False])
+async def test_the_actions_are_offered_unless_told_otherwise(renderer, offer_actions):
+    trajectory = await run_episode(
+        TASK,
+        SingleTurnEnv,
+        ScriptedEngine(["Sun."], renderer),
+        renderer,
+        SAMPLING,
+        trajectory_id="t",
+        group_id="g",
+        max_turns=1,
+        offer_actions=offer_actions,
+    )
+    assert trajectory.tools == ((WEATHER, *ACTIONS) if offer_actions else (WEATHER,))
+    assert trajectory.ending is Ending.COMPLETED

@@ -1,0 +1,174 @@
+"""RelyToolBench's metrics (Relign, arXiv 2412.04141), as far as no LLM judge is needed.
+
+The published figures rest on four judges. Where the outcome is certain without them (an episode that does not end by
+Finish fails; giving up fails a solvable task and passes an unsolvable one) it is decided; the rest makes the difference
+between `_at_least` and `_at_most`. The published figure lies between the two, whatever the judges say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from envs.benchmarks.toolbench import FINISH
+from envs.types import Call, MalformedCall, Task, ToolCall, ToolResult, ToolSpec
+from rewards.published.stabletoolbench import gives_answer, means
+from rewards.published.types import Record
+from rollout.trajectory import Trajectory
+
+LABELS: Mapping[str, str] = {
+    "tool_name_hallucination": "type",
+    "tool_duplicated_hallucination": "timing",
+    "parameter_json_format_hallucination": "format",
+    "parameter_required_missing": "format",
+    "parameter_name_hallucination": "format",
+    "parameter_value_type_error": "format",
+}
+"""The released detector's labels that need no judge, in its order, and their class."""
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {"string": str, "number": int, "integer": int, "boolean": bool}
+"""What the detector takes for a declared type: NUMBER is declared integer, and a boolean passes for one."""
+
+UTILITY_HALLUCINATED, UTILITY_PASSED = -10.0, 20.0
+MAX_COST = 10
+
+
+class RelyToolBench:
+    """Pass rate, reliable pass rate, hallucination rate and utility: certain bounds, and what rules find."""
+
+    missing: Mapping[str, str] = {
+        "pass_rate": "a judge of the answer's status, and the virtual API server",
+        "repr": "a judge of the answer's status and of its relevance, and the virtual API server",
+        "tool_hallucination_rate": "judges of relevance and truthfulness (irrelevant tools, made-up values)",
+        "utility": "the same judges as repr",
+    }
+
+    def record(self, trajectory: Trajectory) -> Record:
+        """One episode. Certain values; see the names of the bounds above."""
+        solvable = trajectory.task.facts["benchmark"]["condition"] == "solvable"
+        calls = list(_calls(trajectory))
+        made = [(call, result) for call, result in calls if not _is_finish(call)]
+        labels = detect(made, trajectory.task.tools)
+        num_made = len(made)
+        num_wrong = sum(label is not None for label in labels)
+        last = calls[-1][0] if calls else None
+        cost = max(min(MAX_COST, num_made) - 1, 0) if solvable else min(num_made, MAX_COST)
+        passed = _passes(last, solvable=solvable)
+        reliable = _reliable(last, passed, clean=num_wrong < num_made, solvable=solvable)
+        benefits = _benefits(last, passed, reliable, clean=num_wrong < num_made)
+        classes = [LABELS[label] for label in labels if label is not None]
+        return {
+            "ends_with_finish": float(last is not None and _is_finish(last)),
+            "gives_up": float(_gives_up(last)),
+            **_bounds("pass_rate", passed),
+            **_bounds("repr", reliable),
+            "utility_at_least": benefits[0] - cost,
+            "utility_at_most": benefits[1] - cost,
+            "cost": float(cost),
+            "hallucination_rate_of_rules": num_wrong / num_made if num_made else 0.0,
+            **{
+                f"{name}_rate_of_rules": classes.count(name) / num_made if num_made else 0.0
+                for name in ("type", "timing", "format")
+            },
+        }
+
+    def total(self, records: Sequence[tuple[Task, Record]]) -> Mapping[str, float | None]:
+        """Means within each subset, then the plain mean over subsets."""
+        subsets: dict[str, list[Record]] = {}
+        for task, record in records:
+            subsets.setdefault(task.task_id.split("/")[1], []).append(record)
+        return means([means(part) for part in subsets.values()])
+
+
+def detect(made: Sequence[tuple[Call, ToolResult | None]], tools: Sequence[ToolSpec]) -> list[str | None]:
+    """The first label of the released detector that fires for each call, of those that need no judge.
+
+    The released detector compares raw argument strings; here the arguments are compared as they were parsed, in order.
+    """
+    by_name = {tool.name: tool for tool in tools}
+    labels: list[str | None] = []
+    seen: set[tuple[str, str, str]] = set()
+    for call, result in made:
+        key = _identity(call, result)
+        labels.append(_label(call, by_name, duplicated=key in seen))
+        seen.add(key)
+    return labels
+
+
+def _identity(call: Call, result: ToolResult | None) -> tuple[str, str, str]:
+    response = "" if result is None else result.content
+    if isinstance(call, MalformedCall):
+        return "", call.text, response
+    return call.name, json.dumps(dict(call.arguments)), response
+
+
+def _label(call: Call, tools: Mapping[str, ToolSpec], *, duplicated: bool) -> str | None:
+    tool = tools.get(call.name) if isinstance(call, ToolCall) else None
+    if isinstance(call, ToolCall) and tool is None:
+        return "tool_name_hallucination"
+    if duplicated:
+        return "tool_duplicated_hallucination"
+    if isinstance(call, MalformedCall) or tool is None:
+        return "parameter_json_format_hallucination"
+    if any(name not in call.arguments for name in tool.required):
+        return "parameter_required_missing"
+    if any(name not in tool.properties for name in call.arguments):
+        return "parameter_name_hallucination"
+    for name, value in call.arguments.items():
+        kind = _TYPES.get(str(tool.properties[name].get("type")))
+        if kind is None or not isinstance(value, kind):
+            return "parameter_value_type_error"
+    return None
+
+
+def _calls(trajectory: Trajectory):
+    for turn in trajectory.turns:
+        for position, call in enumerate(turn.message.calls):
+            yield call, turn.results[position] if position < len(turn.results) else None
+
+
+def _is_finish(call: Call) -> bool:
+    return isinstance(call, ToolCall) and call.name == FINISH
+
+
+def _gives_up(last: Call | None) -> bool:
+    return (
+        isinstance(last, ToolCall)
+        and last.name == FINISH
+        and str(last.arguments.get("return_type")).startswith("give_up")
+    )
+
+
+def _passes(last: Call | None, *, solvable: bool) -> float | None:
+    """The pass flag, None where the answer's status has to be judged."""
+    if last is None or not _is_finish(last):
+        return 0.0
+    if isinstance(last, ToolCall) and gives_answer(last):
+        return None
+    return 0.0 if solvable else 1.0
+
+
+def _reliable(last: Call | None, passed: float | None, *, clean: bool, solvable: bool) -> float | None:
+    """The reliable pass flag: an answer with no clean call behind it is hallucinated if it counts as one at all."""
+    if passed is not None or clean:
+        return passed
+    return 0.0 if solvable else None
+
+
+def _benefits(last: Call | None, passed: float | None, reliable: float | None, *, clean: bool) -> tuple[float, float]:
+    """The least and the greatest benefit."""
+    if passed is not None:
+        value = UTILITY_PASSED * passed
+        return value, value
+    if clean:
+        return UTILITY_HALLUCINATED, UTILITY_PASSED
+    # Judged solved or unsure, the answer counts as hallucinated; judged unsolved, it does not.
+    return UTILITY_HALLUCINATED, 0.0 if reliable == 0.0 else UTILITY_PASSED
+
+
+def _bounds(name: str, value: float | None) -> dict[str, float]:
+    low, high = (0.0, 1.0) if value is None else (value, value)
+    return {f"{name}_at_least": low, f"{name}_at_most": high}
+
+
+METRIC = RelyToolBench()

@@ -1,0 +1,230 @@
+"""`tether eval --benchmark`: a model, an endpoint or recorded outputs on a public benchmark. No torch, no ray here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from envs.benchmarks.episode import SingleTurnEnv
+from envs.component import Component
+from envs.types import Json, Task
+from rl import benchmarks
+from rl.benchmarks import Suite
+from rl.console import duration, make_console, make_progress
+from rl.errors import BadInput, RunFailed
+from rl.predictions import gold_trajectory, read_predictions
+from rl.report.benchmark import as_markdown, cells_of, notes_of
+from rl.report.console import table
+from rl.report.summary import provenance
+from rollout.store import write_trajectories
+from rollout.trajectory import Ending, Trajectory
+
+GOLD, RECORDED = "gold", "recorded"
+"""What --predictions may be instead of a file."""
+MAX_TOKENS = 1024
+"""Of a reply, unless told otherwise; as RelyToolBench has it."""
+EPISODES = "episodes"
+"""Where the episodes are kept that our own engine did not sample; `tether show` prints them."""
+ENV = Component(factory="envs.benchmarks.episode:SingleTurnEnv")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments that belong to benchmarks."""
+    group = parser.add_argument_group("benchmarks")
+    group.add_argument("--benchmark", metavar="NAME", help="a public benchmark in place of --tasks")
+    group.add_argument("--data", type=Path, metavar="DIR", help="its folder, or the folder above")
+    group.add_argument("--subset", action="append", metavar="S", help="may be repeated (default: all)")
+    group.add_argument(
+        "--predictions",
+        metavar="FILE",
+        help="score recorded outputs, no model: a JSONL file; gold: the calls of the references; recorded: the "
+        "episodes that come with the benchmark",
+    )
+    group.add_argument("--model", dest="endpoint_model", metavar="NAME", help="the model's name at an endpoint")
+    group.add_argument("--actions", action="store_true", help="offer talk_to_user, change_tools and finish as well")
+    group.add_argument("--limit", type=int, metavar="N", help="the first N tasks of each subset")
+    group.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
+    group.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="seconds of one request (default: 120)"
+    )
+    group.add_argument("--retries", type=int, default=3, metavar="N", help="of a failed request (default: 3)")
+
+
+def is_endpoint(model: str | None) -> bool:
+    """Whether MODEL names an endpoint."""
+    return model is not None and model.startswith(("http://", "https://"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print the tables, write rates.json and report.md."""
+    started = time.monotonic()
+    _check(arguments)
+    try:
+        suite = benchmarks.load(arguments.benchmark, arguments.data, arguments.subset)
+        suite, episodes, source, num_left = _episodes(arguments, suite)
+    except ValueError as error:
+        raise error if isinstance(error, BadInput) else BadInput(str(error)) from error
+    if episodes and all(episode.ending is Ending.ENGINE_FAILED for episode in episodes):
+        raise RunFailed(f"no episode got a reply: {episodes[0].error.strip().splitlines()[-1]}")
+    report = {**benchmarks.report(suite, episodes), "policy": source, "actions": arguments.actions}
+    if num_left:
+        report["unscored"] = num_left
+    out = arguments.out or Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    write(out, {**report, "seconds": time.monotonic() - started, **provenance()})
+    if arguments.model is None or is_endpoint(arguments.model):
+        write_trajectories(out / EPISODES, 0, episodes, env=ENV.factory)
+    console = make_console()
+    for cells in cells_of(report):
+        console.print(table(cells))
+        console.print()
+    for note in notes_of(report):
+        console.print(note, markup=False)
+    console.print(f"{duration(time.monotonic() - started)}; {out}", markup=False)
+    return 0
+
+
+def write(out: Path, report: dict[str, Json]) -> None:
+    """The report for programs and for people."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "rates.json").write_text(json.dumps(report, indent=2) + "\n")
+        (out / "report.md").write_text(as_markdown(report))
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be written: {error}") from error
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.data is None:
+        raise BadInput("eval --benchmark: expected --data DIR, the folder of the benchmark's files")
+    if arguments.tasks:
+        raise BadInput("eval: --tasks and --benchmark both name tasks; expected one of them")
+    if (arguments.model is None) == (arguments.predictions is None):
+        raise BadInput("eval --benchmark: expected a MODEL or --predictions FILE, and not both")
+    if is_endpoint(arguments.model) != (arguments.endpoint_model is not None):
+        raise BadInput("eval: --model NAME belongs to an endpoint, MODEL http(s)://...; expected both or neither")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise BadInput(f"--limit {arguments.limit}: expected at least 1")
+    if arguments.concurrency < 1:
+        raise BadInput(f"--concurrency {arguments.concurrency}: expected at least 1")
+
+
+def _episodes(arguments: argparse.Namespace, suite: Suite) -> tuple[Suite, list[Trajectory], str, int]:
+    """What was measured, the episodes, who did them, and how many tasks were left out."""
+    if arguments.predictions == RECORDED:
+        episodes = _first(benchmarks.recorded_trajectories(suite), suite, arguments.limit)
+        return benchmarks.of_tasks(suite, [episode.task for episode in episodes]), episodes, RECORDED, 0
+    suite = _limited(suite, arguments.limit)
+    if arguments.predictions == GOLD:
+        known = [task for task in suite.all_tasks if task.reference is not None]
+        if not known:
+            raise BadInput(f"{arguments.benchmark}: no task of it has a known reference, so there is no gold to score")
+        num_left = len(suite.all_tasks) - len(known)
+        return benchmarks.of_tasks(suite, known), [gold_trajectory(task) for task in known], GOLD, num_left
+    if arguments.predictions is not None:
+        path = Path(arguments.predictions)
+        return suite, read_predictions(path, suite.all_tasks, offer_actions=arguments.actions), path.name, 0
+    if is_endpoint(arguments.model):
+        return suite, asyncio.run(_ask(arguments, suite.all_tasks)), arguments.endpoint_model, 0
+    return suite, _sample(arguments, suite), Path(arguments.model.removeprefix("package:")).name, 0
+
+
+def _limited(suite: Suite, limit: int | None) -> Suite:
+    return benchmarks.of_tasks(suite, [task for tasks in suite.tasks.values() for task in tasks[:limit]])
+
+
+def _first(episodes: Sequence[Trajectory], suite: Suite, limit: int | None) -> list[Trajectory]:
+    if limit is None:
+        return list(episodes)
+    places = benchmarks.of_tasks(suite, [episode.task for episode in episodes]).tasks.values()
+    kept = {task.task_id for tasks in places for task in tasks[:limit]}
+    return [episode for episode in episodes if episode.task.task_id in kept]
+
+
+def _temperature(arguments: argparse.Namespace) -> float:
+    """Greedy unless told, as benchmarks are run; one temperature."""
+    given = arguments.temperature or [0.0]
+    if len(given) > 1:
+        raise BadInput("eval --benchmark: expected one --temperature")
+    return given[0]
+
+
+async def _ask(arguments: argparse.Namespace, tasks: Sequence[Task]) -> list[Trajectory]:
+    """One reply of the endpoint to each task."""
+    from rollout.endpoint import EndpointPolicy
+    from rollout.episode import converse
+
+    if find_spec("openai") is None:
+        raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
+    policy = EndpointPolicy(
+        arguments.model,
+        arguments.endpoint_model,
+        temperature=_temperature(arguments),
+        max_tokens=arguments.max_tokens or MAX_TOKENS,
+        seed=arguments.seed,
+        timeout=arguments.timeout,
+        max_retries=arguments.retries,
+    )
+    free = asyncio.Semaphore(arguments.concurrency)
+    with make_progress(make_console()) as progress:
+        bar = progress.add_task(arguments.benchmark, total=len(tasks), rate="")
+
+        async def one(task: Task) -> Trajectory:
+            async with free:
+                found = await converse(
+                    task,
+                    SingleTurnEnv,
+                    policy,
+                    trajectory_id=task.task_id,
+                    max_turns=1,
+                    offer_actions=arguments.actions,
+                    env_timeout=60.0,
+                )
+            progress.advance(bar)
+            return found
+
+        try:
+            return list(await asyncio.gather(*map(one, tasks)))
+        finally:
+            await policy.close()
+
+
+def _sample(arguments: argparse.Namespace, suite: Suite) -> list[Trajectory]:
+    """One reply of our own engine to each task."""
+    from rl import config as configs
+    from rl.commands.train import cluster_and_overrides
+
+    cluster, overrides = cluster_and_overrides(arguments.rest)
+    config = configs.for_model(arguments.model, cluster, overrides)
+    temperature = _temperature(arguments)
+    out = arguments.out or Path(config.run.directory) / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    arguments.out = out
+    configs.check_directory(out)
+    from rl.evaluator import Evaluator, place
+    from rl.serving import with_pool
+    from rl.task_sets import TaskSet
+    from rollout.pool import RolloutPool
+
+    async def work(pool: RolloutPool) -> list[Trajectory]:
+        evaluator = Evaluator(
+            pool,
+            ENV,
+            max_tokens=arguments.max_tokens or MAX_TOKENS,
+            max_turns=1,
+            console=make_console(),
+            offer_actions=arguments.actions,
+        )
+        found: list[Trajectory] = []
+        for subset, tasks in suite.tasks.items():
+            folder = out / place(subset, temperature)
+            part = TaskSet(name=subset, tasks=list(tasks))
+            _, trajectories = await evaluator.episodes(part, temperature, arguments.seed, folder)
+            found += trajectories
+        return found
+
+    return with_pool(config, out, work)

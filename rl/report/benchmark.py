@@ -1,0 +1,130 @@
+"""The tables of an evaluation on a public benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from envs.types import Json
+from rl.evaluate import RELIGN_RATE
+from rl.report.markdown import markdown
+from rl.report.rows import LABELS, Cells, error_cells, percent, with_interval
+
+TOTAL = "total"
+MANY = 12
+"""With more subsets than that each figure has a row of its own."""
+FEW = 6
+"""Errors of so many subsets at most are shown apart; of more, in total."""
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Header and rows."""
+OWN = ("success", "hallucination_rate", RELIGN_RATE, "deferral_recall", "needless_deferral_rate")
+
+
+def parts_of(report: Mapping[str, Json]) -> dict[str, Mapping[str, Json]]:
+    """Figures by subset, and the total where there are several."""
+    subsets = report["subsets"]
+    return {**subsets, TOTAL: report["total"]} if len(subsets) > 1 else dict(subsets)
+
+
+def published_cells(report: Mapping[str, Json]) -> Cells:
+    """The benchmark's own figures, as they are published or under names of their own."""
+    parts = parts_of(report)
+    names = list(dict.fromkeys(name for part in parts.values() for name in part["published"]))
+    title = f"{report['benchmark']}: own metric"
+    header, rows = _by_place(parts, names) if len(parts) > MANY else _by_name(parts, names)
+    return Cells(title=title, header=header, rows=tuple(rows) if names else ())
+
+
+def _by_name(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
+    rows = [(name, *(_figure(name, part["published"].get(name)) for part in parts.values())) for name in names]
+    return ("in %", *parts), [*rows, ("tasks", *(str(part["published_n"]) for part in parts.values()))]
+
+
+def _by_place(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
+    """A row for each figure that there is: with many subsets most have figures of their own."""
+    rows: list[tuple[str, ...]] = []
+    shown: set[tuple[str, float]] = set()
+    for place, part in parts.items():
+        for name in names:
+            value = part["published"].get(name)
+            if value is None or (place == TOTAL and (name, value) in shown):
+                continue
+            shown.add((name, value))
+            rows.append((f"{place}: {name}", _figure(name, value)))
+    return ("in %", "figure"), rows
+
+
+def own_cells(report: Mapping[str, Json]) -> Cells:
+    """tether's rates with their intervals, a row for each subset."""
+    rows = [
+        (place, *(with_interval(part, rate) for rate in OWN), str(part["n"]))
+        for place, part in parts_of(report).items()
+    ]
+    header = ("in %, with 95 % intervals", *(LABELS[rate] for rate in OWN), "tasks")
+    return Cells(title=f"{report['benchmark']}: tether's rates", header=header, rows=tuple(rows))
+
+
+def class_cells(report: Mapping[str, Json]) -> Cells:
+    """Share of tasks with a hallucination of each of Relign's classes."""
+    return _shares(report, "hallucination_by_class", "Tasks with a hallucination, by Relign's classes")
+
+
+def guard_cells(report: Mapping[str, Json]) -> Cells:
+    """Share of tasks in which the policy may only seem right."""
+    return _shares(report, "guards", "Guards against gaming: share of the tasks that speak to them")
+
+
+def _shares(report: Mapping[str, Json], group: str, title: str) -> Cells:
+    parts = parts_of(report)
+    names = list(next(iter(parts.values()))[group])
+    rows = []
+    for place, part in parts.items():
+        flat = {f"{group}.{name}": share for name, share in part[group].items()} | {"intervals": part["intervals"]}
+        rows.append((place, *(with_interval(flat, f"{group}.{name}") for name in names)))
+    return Cells(title=title, header=("in %, with 95 % intervals", *names), rows=tuple(rows))
+
+
+def kind_of_error_cells(report: Mapping[str, Json]) -> Cells:
+    """The share of tasks with each kind of error: every subset where they are few, else in total."""
+    parts = parts_of(report)
+    return error_cells(parts if len(parts) <= FEW else {TOTAL: report["total"]})
+
+
+def cells_of(report: Mapping[str, Json]) -> Iterator[Cells]:
+    """All tables, without those that are empty."""
+    tables = (published_cells, own_cells, guard_cells, class_cells, kind_of_error_cells)
+    yield from (cells for table in tables if (cells := table(report)).rows)
+
+
+def notes_of(report: Mapping[str, Json]) -> Iterator[str]:
+    """One line each: what of the published metric is missing, what was left out, which faults of the gold there are."""
+    if report["published_missing"]:
+        names_of: dict[str, list[str]] = {}
+        for name, what in report["published_missing"].items():
+            names_of.setdefault(what, []).append(name)
+        missing = "; ".join(f"{', '.join(names)} ({what})" for what, names in names_of.items())
+        yield f"not computed, and what it needs: {missing}"
+    total = report["total"]
+    if total["failed"]:
+        yield f"left out, as the infrastructure failed: {total['failed']} tasks"
+    if report.get("unscored"):
+        yield f"left out, as their reference is unknown: {report['unscored']} tasks"
+    if total["unjudged"]:
+        yield f"not judged, as the record is incomplete: {total['unjudged']} findings"
+    for name, fault in report["gold_faults"].items():
+        if fault["num"]:
+            yield f"gold fault {name}, {fault['num']} tasks: {fault['handling']}"
+
+
+def as_markdown(report: Mapping[str, Json]) -> str:
+    """The whole report: tables and notes."""
+    tables = "\n".join(markdown(cells) for cells in cells_of(report))
+    notes = "".join(f"- {note}\n" for note in notes_of(report))
+    return f"# {report['benchmark']}: {report['policy']}\n\n{tables}\n{notes}"
+
+
+def _figure(name: str, value: float | None) -> str:
+    """A fraction in per cent; what counts something else than shares as it is."""
+    if value is None or 0.0 <= value <= 1.0:
+        is_count = name.startswith(("utility", "cost"))
+        return percent(value) if not is_count or value is None else f"{value:.2f}"
+    return f"{value:.2f}"
