@@ -14,7 +14,7 @@ import os
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Container, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ CHARACTERS_PER_TOKEN = 3
 """For endpoints that do not say how many tokens a request took."""
 
 _log = logging.getLogger(__name__)
-_REASONING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+"""Also what was cut off before it came to an answer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,6 +129,7 @@ class Judge:
         pause: float = 0.5,
         concurrency: int = 8,
         max_answer_tokens: int = 256,
+        max_failures: int = 32,
     ) -> None:
         """Say whom to ask; the key is taken from OPENAI_API_KEY.
 
@@ -142,6 +144,8 @@ class Judge:
             pause: seconds before the second try; doubled before each further one.
             concurrency: requests at one time.
             max_answer_tokens: of one answer, any reasoning before it included.
+            max_failures: questions given up one after the other, without an answer between them, after which no more
+                is asked: an endpoint that is not there must not be waited for thousands of times.
 
         Raises:
             ValueError: a negative number of retries, or no room for a request.
@@ -158,6 +162,8 @@ class Judge:
         self._timeout = timeout
         self._pause = pause
         self._max_answer_tokens = max_answer_tokens
+        self._max_failures = max_failures
+        self._failures_in_a_row = 0
         self._slots = asyncio.Semaphore(concurrency)
         self._asked: dict[str, asyncio.Lock] = {}
         """One question that is asked twice at a time is paid once."""
@@ -213,10 +219,13 @@ class Judge:
                 await asyncio.sleep(self._pause * 2 ** (attempt - 1))
             if self.budget.is_spent:
                 return self._give_up("the budget is spent")
+            if self._failures_in_a_row >= self._max_failures:
+                return self._give_up("no answer to those before")
             text, reason, may_retry = await self._request(messages)
             if text is not None:
                 answer = choice_in(text, question.choices)
                 if answer is not None:
+                    self._failures_in_a_row = 0
                     return answer
                 reason = "the answer is none of the choices"
                 messages = [
@@ -230,7 +239,9 @@ class Judge:
 
     def _give_up(self, reason: str) -> None:
         self.failures[reason] += 1
-        _log.warning("%s: a question was given up: %s", self.url, reason)
+        self._failures_in_a_row += 1
+        if self.failures[reason] == 1:
+            _log.warning("%s: a question was given up: %s; more of that kind are counted", self.url, reason)
 
     async def _request(self, messages: list[dict[str, str]]) -> tuple[str | None, str, bool]:
         """The text of one completion; else why there is none, and whether a further try may help."""
@@ -309,8 +320,16 @@ class CallJudgement:
     """Truthful, Untruthful or Unsure; None: the judge gave up."""
 
 
-async def judge_calls(judge: Judge, trajectory: Trajectory) -> list[CallJudgement]:
-    """The truthfulness of every call that could be made: an offered tool, no action, at least one argument."""
+async def judge_calls(
+    judge: Judge, trajectory: Trajectory, *, leave_out: Container[tuple[int, int]] = ()
+) -> list[CallJudgement]:
+    """The truthfulness of every call that could be made: an offered tool, no action, at least one argument.
+
+    Args:
+        judge: whom to ask.
+        trajectory: the episode.
+        leave_out: turn and position of calls not to ask about.
+    """
     places: list[tuple[int, int]] = []
     questions: list[Coroutine[Any, Any, str | None]] = []
     for index, turn in enumerate(trajectory.turns):
@@ -318,7 +337,7 @@ async def judge_calls(judge: Judge, trajectory: Trajectory) -> list[CallJudgemen
         for number, call in enumerate(turn.message.calls):
             if not isinstance(call, ToolCall) or not call.arguments or call.name in ACTION_NAMES:
                 continue
-            if call.name in offered:
+            if call.name in offered and (index, number) not in leave_out:
                 places.append((index, number))
                 missing = trajectory.task.kind == TaskKind.MISSING_ARGUMENT
                 history = texts_before(trajectory, index)

@@ -242,11 +242,12 @@ def report(suite: Suite, trajectories: Sequence[Trajectory]) -> dict[str, Json]:
     everything = [one for part in by_subset.values() for one in part]
     faults = Counter(str(one.task.facts["gold_fault"]) for one in everything if "gold_fault" in one.task.facts)
     handled = suite.benchmark.gold_faults
+    total = figures(suite.metric, everything)
     return {
         "benchmark": suite.benchmark.name,
         "subsets": {subset: figures(suite.metric, part) for subset, part in by_subset.items()},
-        "total": figures(suite.metric, everything),
-        "published_missing": _missing(suite.metric),
+        "total": total,
+        "published_missing": _missing(suite.metric, total["published"]),
         "gold_faults": {
             name: {"num": faults.get(name, 0), "handling": handled.get(name, "")}
             for name in dict.fromkeys([*handled, *faults])
@@ -254,8 +255,11 @@ def report(suite: Suite, trajectories: Sequence[Trajectory]) -> dict[str, Json]:
     }
 
 
-def _missing(metric: PublishedMetric | None) -> dict[str, str]:
-    return {"everything": "a metric of this benchmark in tether"} if metric is None else dict(metric.missing)
+def _missing(metric: PublishedMetric | None, computed: Mapping[str, float | None]) -> dict[str, str]:
+    """What of the published metric is not among the figures: some episodes give it, others do not."""
+    if metric is None:
+        return {"everything": "a metric of this benchmark in tether"}
+    return {name: needs for name, needs in metric.missing.items() if computed.get(name) is None}
 
 
 def figures(metric: PublishedMetric | None, part: Sequence[Judged]) -> dict[str, Json]:

@@ -67,6 +67,7 @@ def _call_decision(where: str, record: Mapping[str, Json]) -> Iterator[Task]:
         tools=_tools(where, field(where, record, "input_tools", list)),
         output=field(where, record, "type_of_output", str),
         gold=_function(field(where, record, "ground_truth", dict)),
+        text=record["ground_truth"].get("content"),
         acceptable=record.get("acceptable_arguments"),
         facts={"subset": "call_decision", "category": record["category"]},
     )
@@ -90,6 +91,7 @@ def _single_calls(where: str, record: Mapping[str, Json]) -> Iterator[Task]:
                 tools=tools,
                 output="call",
                 gold=gold["content"],
+                text=None,
                 acceptable=acceptable["content"],
                 facts={"subset": "singlecall", "tools_type": name},
             )
@@ -105,6 +107,7 @@ def _dialog(where: str, record: Mapping[str, Json]) -> Iterator[Task]:
             tools=tools,
             output=turn["type_of_output"],
             gold=_function(turn["ground_truth"]),
+            text=turn["ground_truth"].get("content"),
             acceptable=turn.get("acceptable_arguments"),
             facts={"subset": "dialog", "dialog_num": record["dialog_num"]},
         )
@@ -118,6 +121,7 @@ def _task(
     tools: tuple[ToolSpec, ...],
     output: str,
     gold: Json,
+    text: str | None,
     acceptable: Json,
     facts: Mapping[str, Json],
 ) -> Task:
@@ -142,7 +146,9 @@ def _task(
                 **facts,
                 "type_of_output": output,
                 "ground_truth": None if call is None else {"name": call.name, "arguments": dict(call.arguments)},
+                "ground_truth_text": text or "",
                 "acceptable_arguments": accepted,
+                "accepted_as_written": acceptable,
             },
             **({"gold_fault": faults[0]} if faults else {}),
         },

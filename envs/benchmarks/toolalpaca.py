@@ -66,7 +66,8 @@ def _task(
         kind=TaskKind.MISSING_ARGUMENT if fault == "asks_user" else kind,
         facts={
             "benchmark": {
-                "gold": [None if call is None else {"name": call.name, "arguments": call.arguments} for call in calls]
+                "gold": [None if call is None else {"name": call.name, "arguments": call.arguments} for call in calls],
+                "standard": [{"name": action["Action"], "arguments": action["Action_Input"]} for action in actions],
             },
             **(
                 {ALTERNATIVES: alternatives_to_json([_reference(readable, secrets)])}

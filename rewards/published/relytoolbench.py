@@ -8,11 +8,11 @@ between `_at_least` and `_at_most`. The published figure lies between the two, w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from envs.benchmarks.toolbench import FINISH
 from envs.types import Call, MalformedCall, Task, ToolCall, ToolResult, ToolSpec
-from rewards.published.stabletoolbench import gives_answer, means
+from rewards.published.stabletoolbench import by_subset, gives_answer
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
 
@@ -25,6 +25,9 @@ LABELS: Mapping[str, str] = {
     "parameter_value_type_error": "format",
 }
 """The released detector's labels that need no judge, in its order, and their class."""
+
+IRRELEVANT = "tool_relevance_hallucination"
+"""The label of a judge that comes second in the detector's order."""
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {"string": str, "number": int, "integer": int, "boolean": bool}
 """What the detector takes for a declared type: NUMBER is declared integer, and a boolean passes for one."""
@@ -47,24 +50,24 @@ class RelyToolBench:
         """One episode. Certain values; see the names of the bounds above."""
         solvable = trajectory.task.facts["benchmark"]["condition"] == "solvable"
         calls = list(_calls(trajectory))
-        made = [(call, result) for call, result in calls if not _is_finish(call)]
+        made = made_calls(trajectory)
         labels = detect(made, trajectory.task.tools)
         num_made = len(made)
         num_wrong = sum(label is not None for label in labels)
         last = calls[-1][0] if calls else None
-        cost = max(min(MAX_COST, num_made) - 1, 0) if solvable else min(num_made, MAX_COST)
+        cost = cost_of(num_made, solvable=solvable)
         passed = _passes(last, solvable=solvable)
         reliable = _reliable(last, passed, clean=num_wrong < num_made, solvable=solvable)
         benefits = _benefits(last, passed, reliable, clean=num_wrong < num_made)
         classes = [LABELS[label] for label in labels if label is not None]
         return {
-            "ends_with_finish": float(last is not None and _is_finish(last)),
+            "ends_with_finish": float(is_finish(last)),
             "gives_up": float(_gives_up(last)),
             **_bounds("pass_rate", passed),
             **_bounds("repr", reliable),
             "utility_at_least": benefits[0] - cost,
             "utility_at_most": benefits[1] - cost,
-            "cost": float(cost),
+            "cost": cost,
             "hallucination_rate_of_rules": num_wrong / num_made if num_made else 0.0,
             **{
                 f"{name}_rate_of_rules": classes.count(name) / num_made if num_made else 0.0
@@ -74,23 +77,38 @@ class RelyToolBench:
 
     def total(self, records: Sequence[tuple[Task, Record]]) -> Mapping[str, float | None]:
         """Means within each subset, then the plain mean over subsets."""
-        subsets: dict[str, list[Record]] = {}
-        for task, record in records:
-            subsets.setdefault(task.task_id.split("/")[1], []).append(record)
-        return means([means(part) for part in subsets.values()])
+        return by_subset(records)
 
 
-def detect(made: Sequence[tuple[Call, ToolResult | None]], tools: Sequence[ToolSpec]) -> list[str | None]:
-    """The first label of the released detector that fires for each call, of those that need no judge.
+def made_calls(trajectory: Trajectory) -> list[tuple[Call, ToolResult | None]]:
+    """Every call but Finish, with its result."""
+    return [(call, result) for call, result in _calls(trajectory) if not is_finish(call)]
+
+
+def cost_of(num_made: int, *, solvable: bool) -> float:
+    """What the calls cost: one each, ten at most; the first is free where the task can be solved."""
+    return float(max(min(MAX_COST, num_made) - 1, 0) if solvable else min(num_made, MAX_COST))
+
+
+def detect(
+    made: Sequence[tuple[Call, ToolResult | None]], tools: Sequence[ToolSpec], irrelevant: Container[str] = ()
+) -> list[str | None]:
+    """The first label of the released detector that fires for each call, of those that need no judge of values.
 
     The released detector compares raw argument strings; here the arguments are compared as they were parsed, in order.
+
+    Args:
+        made: calls and their results.
+        tools: what was offered.
+        irrelevant: names of tools that a judge found to have nothing to do with the request.
     """
     by_name = {tool.name: tool for tool in tools}
     labels: list[str | None] = []
     seen: set[tuple[str, str, str]] = set()
     for call, result in made:
         key = _identity(call, result)
-        labels.append(_label(call, by_name, duplicated=key in seen))
+        is_irrelevant = isinstance(call, ToolCall) and call.name in by_name and call.name in irrelevant
+        labels.append(IRRELEVANT if is_irrelevant else _label(call, by_name, duplicated=key in seen))
         seen.add(key)
     return labels
 
@@ -127,7 +145,8 @@ def _calls(trajectory: Trajectory):
             yield call, turn.results[position] if position < len(turn.results) else None
 
 
-def _is_finish(call: Call) -> bool:
+def is_finish(call: Call | None) -> bool:
+    """Whether a call is ToolBench's Finish."""
     return isinstance(call, ToolCall) and call.name == FINISH
 
 
@@ -141,7 +160,7 @@ def _gives_up(last: Call | None) -> bool:
 
 def _passes(last: Call | None, *, solvable: bool) -> float | None:
     """The pass flag, None where the answer's status has to be judged."""
-    if last is None or not _is_finish(last):
+    if not is_finish(last):
         return 0.0
     if isinstance(last, ToolCall) and gives_answer(last):
         return None

@@ -62,4 +62,12 @@ def means(records: Sequence[Record]) -> dict[str, float | None]:
     return found
 
 
+def by_subset(records: Sequence[tuple[Task, Record]]) -> dict[str, float | None]:
+    """Means within each subset, then the plain mean over subsets."""
+    subsets: dict[str, list[Record]] = {}
+    for task, record in records:
+        subsets.setdefault(task.task_id.split("/")[1], []).append(record)
+    return means([means(part) for part in subsets.values()])
+
+
 METRIC = StableToolBench()

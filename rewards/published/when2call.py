@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from envs.actions import CHANGE_TOOLS, TALK_TO_USER
 from envs.benchmarks.when2call import BEHAVIOURS
 from envs.types import Task
+from rewards.published.figures import mean
 from rewards.published.replies import actions, function_calls
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
@@ -37,7 +38,8 @@ class When2CallMetric:
     """Accuracy, macro F1 and the tool-hallucination rate."""
 
     missing: Mapping[str, str] = {
-        "accuracy and macro_f1 with replies in words": "an LLM judge, to tell which behaviour the words show",
+        "accuracy": "an LLM judge, to tell which behaviour replies in words show",
+        "macro_f1": "an LLM judge, to tell which behaviour replies in words show",
     }
 
     def record(self, trajectory: Trajectory) -> Record:
@@ -52,33 +54,33 @@ class When2CallMetric:
         truths = [(task.facts["benchmark"]["correct_answer"], record, task) for task, record in records]
         told = [(truth, record) for truth, record, _ in truths if None not in record.values()]
         figures: dict[str, float | None] = {"accuracy": None, "macro_f1": None}
-        accuracy = _mean([record[truth] or 0.0 for truth, record in told])
+        accuracy = mean([record[truth] for truth, record in told])
         if len(told) == len(truths):
             figures["accuracy"] = accuracy
-            figures["macro_f1"] = _macro_f1(told)
+            figures["macro_f1"] = macro_f1(told)
         else:
             figures["accuracy of calls and actions only"] = accuracy
         figures["told_without_judge"] = len(told) / len(truths) if truths else None
-        figures["tool_call_recall"] = _called(
-            [(record, task) for truth, record, task in truths if truth == "tool_call"]
-        )
         unanswerable = [(record, task) for truth, record, task in truths if truth == "cannot_answer"]
-        figures["tool_hallucination_rate"] = _called(unanswerable)
-        figures["tool_hallucination_rate_without_tools"] = _called(
-            [(record, task) for record, task in unanswerable if not task.tools]
+        figures["tool_call_recall"] = share_called([record for truth, record, _ in truths if truth == "tool_call"])
+        figures["tool_hallucination_rate"] = share_called([record for record, _ in unanswerable])
+        figures["tool_hallucination_rate_without_tools"] = share_called(
+            [record for record, task in unanswerable if not task.tools]
         )
         return figures
 
 
-def _called(records: Sequence[tuple[Record, Task]]) -> float | None:
-    return _mean([record["tool_call"] or 0.0 for record, _ in records])
+def share_called(records: Sequence[Record]) -> float | None:
+    """Share of the replies that call a tool."""
+    return mean([record["tool_call"] for record in records])
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def macro_f1(records: Sequence[tuple[str, Record]]) -> float | None:
+    """Mean F1 over the behaviours that are right somewhere; None without records.
 
-
-def _macro_f1(records: Sequence[tuple[str, Record]]) -> float | None:
+    Args:
+        records: the right behaviour and the record of each reply; no value of a record is None.
+    """
     scores = []
     for name in BEHAVIOURS:
         due = sum(truth == name for truth, _ in records)
@@ -87,7 +89,7 @@ def _macro_f1(records: Sequence[tuple[str, Record]]) -> float | None:
         shown = sum(record[name] == 1.0 for _, record in records)
         right = sum(record[name] == 1.0 for truth, record in records if truth == name)
         scores.append(2 * right / (due + shown))
-    return _mean(scores)
+    return mean(scores)
 
 
 METRIC = When2CallMetric()

@@ -1,4 +1,4 @@
-"""Measure a model on tasks it has never seen: success, hallucinations, deferrals, with 95 % intervals.
+r"""Measure a model on tasks it has never seen: success, hallucinations, deferrals, with 95 % intervals.
 
 MODEL is a Hugging Face folder, a run directory (its newest checkpoint), or package:tiny, which is shipped. Every
 task is done once at each temperature; `heldout` are procedural tools and `real` API documents that no training has
@@ -16,6 +16,12 @@ outputs are scored. rates.json and report.md hold the benchmark's own metric and
   tether eval http://localhost:8000/v1 --model qwen --benchmark relytoolbench --data DIR
   tether eval --benchmark rotbench --data DIR --predictions outputs.jsonl
   tether eval --benchmark tau_bench --data DIR --predictions recorded
+
+With --judge an LLM judges what a benchmark's metric leaves to a judge, and whether the values of each call were made
+up. Its figures have a table and names of their own (..._judged): they are comparable only with the same judge.
+
+  tether eval --benchmark stabletoolbench --data DIR --predictions recorded \
+      --judge http://localhost:8000/v1 --judge-model qwen --judge-requests 2000
 """
 
 from __future__ import annotations
@@ -118,9 +124,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInput("eval: expected a MODEL, or --benchmark NAME with --predictions FILE")
     if eval_benchmark.is_endpoint(arguments.model):
         raise BadInput(f"{arguments.model}: an endpoint is measured on a benchmark; expected --benchmark NAME")
-    for option in ("data", "subset", "predictions", "endpoint_model", "actions", "limit"):
-        if getattr(arguments, option):
-            raise BadInput(f"eval: --{option.removeprefix('endpoint_')} belongs to --benchmark NAME")
+    options = ("data", "subset", "predictions", "endpoint_model", "actions", "limit", "judge")
+    for option in (*options, *eval_benchmark.JUDGE_OPTIONS):
+        if getattr(arguments, option) not in (None, False):
+            name = option.removeprefix("endpoint_").replace("_", "-")
+            raise BadInput(f"eval: --{name} belongs to --benchmark NAME")
 
 
 def _default_out(config: configs.Config, model: str) -> Path:

@@ -14,7 +14,8 @@ from pathlib import Path
 from envs.benchmarks.episode import SingleTurnEnv
 from envs.component import Component
 from envs.types import Json, Task
-from rl import benchmarks
+from rewards.judge import AnswerCache
+from rl import benchmarks, judging
 from rl.benchmarks import Suite
 from rl.console import duration, make_console, make_progress
 from rl.errors import BadInput, RunFailed
@@ -31,6 +32,9 @@ MAX_TOKENS = 1024
 """Of a reply, unless told otherwise; as RelyToolBench has it."""
 EPISODES = "episodes"
 """Where the episodes are kept that our own engine did not sample; `tether show` prints them."""
+JUDGE_OPTIONS = ("judge_model", "judge_requests", "judge_cache")
+JUDGE_REQUESTS = 10_000
+JUDGE_CACHE = "judge.sqlite"
 ENV = Component(factory="envs.benchmarks.episode:SingleTurnEnv")
 
 
@@ -49,11 +53,28 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", dest="endpoint_model", metavar="NAME", help="the model's name at an endpoint")
     group.add_argument("--actions", action="store_true", help="offer talk_to_user, change_tools and finish as well")
     group.add_argument("--limit", type=int, metavar="N", help="the first N tasks of each subset")
-    group.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
+    group.add_argument(
+        "--concurrency", type=int, default=8, metavar="N", help="requests to an endpoint at a time (default: 8)"
+    )
     group.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="seconds of one request (default: 120)"
     )
     group.add_argument("--retries", type=int, default=3, metavar="N", help="of a failed request (default: 3)")
+    group.add_argument(
+        "--judge",
+        metavar="ENDPOINT",
+        help="an LLM that judges what the benchmark's metric leaves to one, and the values of every call",
+    )
+    group.add_argument("--judge-model", metavar="NAME", help="its name at the endpoint")
+    group.add_argument(
+        "--judge-requests",
+        type=int,
+        metavar="N",
+        help=f"what it may cost, every try counted (default: {JUDGE_REQUESTS}); what is not asked is left out",
+    )
+    group.add_argument(
+        "--judge-cache", type=Path, metavar="FILE", help=f"answers already had (default: {JUDGE_CACHE} in --out)"
+    )
 
 
 def is_endpoint(model: str | None) -> bool:
@@ -66,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     _check(arguments)
     try:
+        # What is wrong with it is said before a model is run.
+        cache = AnswerCache(arguments.judge_cache) if arguments.judge_cache else None
         suite = benchmarks.load(arguments.benchmark, arguments.data, arguments.subset)
         suite, episodes, source, num_left = _episodes(arguments, suite)
     except ValueError as error:
@@ -76,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     if num_left:
         report["unscored"] = num_left
     out = arguments.out or Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if arguments.judge is not None:
+        report = _judged(arguments, suite, episodes, report, cache or _cache_in(out))
     write(out, {**report, "seconds": time.monotonic() - started, **provenance()})
     if arguments.model is None or is_endpoint(arguments.model):
         write_trajectories(out / EPISODES, 0, episodes, env=ENV.factory)
@@ -99,6 +124,38 @@ def write(out: Path, report: dict[str, Json]) -> None:
         raise BadInput(f"{out}: cannot be written: {error}") from error
 
 
+def _cache_in(out: Path) -> AnswerCache:
+    try:
+        return AnswerCache(out / JUDGE_CACHE)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _judged(
+    arguments: argparse.Namespace,
+    suite: Suite,
+    episodes: Sequence[Trajectory],
+    report: dict[str, Json],
+    cache: AnswerCache,
+) -> dict[str, Json]:
+    """The report with what the judge says."""
+    whom = judging.Whom(
+        url=arguments.judge,
+        model=arguments.judge_model,
+        max_requests=JUDGE_REQUESTS if arguments.judge_requests is None else arguments.judge_requests,
+        concurrency=arguments.concurrency,
+        timeout=arguments.timeout,
+        max_retries=arguments.retries,
+    )
+    try:
+        with make_progress(make_console()) as progress:
+            bar = progress.add_task("judge", total=2 * len(episodes), rate="")
+            said = asyncio.run(judging.ask(suite, episodes, whom, cache, lambda: progress.advance(bar)))
+    finally:
+        cache.close()
+    return judging.with_judge(report, suite, episodes, said)
+
+
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.data is None:
         raise BadInput("eval --benchmark: expected --data DIR, the folder of the benchmark's files")
@@ -108,10 +165,31 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInput("eval --benchmark: expected a MODEL or --predictions FILE, and not both")
     if is_endpoint(arguments.model) != (arguments.endpoint_model is not None):
         raise BadInput("eval: --model NAME belongs to an endpoint, MODEL http(s)://...; expected both or neither")
+    _check_judge(arguments)
     if arguments.limit is not None and arguments.limit < 1:
         raise BadInput(f"--limit {arguments.limit}: expected at least 1")
     if arguments.concurrency < 1:
         raise BadInput(f"--concurrency {arguments.concurrency}: expected at least 1")
+
+
+def _check_judge(arguments: argparse.Namespace) -> None:
+    if arguments.judge is None:
+        for option in JUDGE_OPTIONS:
+            if getattr(arguments, option) is not None:
+                raise BadInput(f"eval: --{option.replace('_', '-')} belongs to --judge ENDPOINT")
+        return
+    if not is_endpoint(arguments.judge):
+        raise BadInput(f"--judge {arguments.judge}: expected an endpoint such as http://localhost:8000/v1")
+    if arguments.judge_model is None:
+        raise BadInput("eval --judge: expected --judge-model NAME, the model's name at the endpoint")
+    if arguments.judge_requests is not None and arguments.judge_requests < 0:
+        raise BadInput(f"--judge-requests {arguments.judge_requests}: expected at least 0")
+    _check_openai()
+
+
+def _check_openai() -> None:
+    if find_spec("openai") is None:
+        raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
 
 
 def _episodes(arguments: argparse.Namespace, suite: Suite) -> tuple[Suite, list[Trajectory], str, int]:
@@ -159,8 +237,7 @@ async def _ask(arguments: argparse.Namespace, tasks: Sequence[Task]) -> list[Tra
     from rollout.endpoint import EndpointPolicy
     from rollout.episode import converse
 
-    if find_spec("openai") is None:
-        raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
+    _check_openai()
     policy = EndpointPolicy(
         arguments.model,
         arguments.endpoint_model,

@@ -16,6 +16,7 @@ FEW = 6
 """Errors of so many subsets at most are shown apart; of more, in total."""
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Header and rows."""
+GROUNDING = ("ungrounded_by_rule", "ungrounded_by_judge", "agreement")
 OWN = ("success", "hallucination_rate", RELIGN_RATE, "deferral_recall", "needless_deferral_rate")
 
 
@@ -27,25 +28,39 @@ def parts_of(report: Mapping[str, Json]) -> dict[str, Mapping[str, Json]]:
 
 def published_cells(report: Mapping[str, Json]) -> Cells:
     """The benchmark's own figures, as they are published or under names of their own."""
+    return _figure_cells(report, "published", f"{report['benchmark']}: own metric")
+
+
+def judged_cells(report: Mapping[str, Json]) -> Cells:
+    """What the benchmark's metric leaves to a judge, by the judge that was asked."""
+    return _figure_cells(report, "judged", f"{report['benchmark']}: judged by {_judge(report)}")
+
+
+def _judge(report: Mapping[str, Json]) -> str:
+    if "judge" not in report:
+        return "nobody"
+    return f"{report['judge']['model']} (tether's questions, version {report['judge']['questions']})"
+
+
+def _figure_cells(report: Mapping[str, Json], key: str, title: str) -> Cells:
     parts = parts_of(report)
-    names = list(dict.fromkeys(name for part in parts.values() for name in part["published"]))
-    title = f"{report['benchmark']}: own metric"
-    header, rows = _by_place(parts, names) if len(parts) > MANY else _by_name(parts, names)
+    names = list(dict.fromkeys(name for part in parts.values() for name in part.get(key, ())))
+    header, rows = (_by_place if len(parts) > MANY else _by_name)(parts, names, key)
     return Cells(title=title, header=header, rows=tuple(rows) if names else ())
 
 
-def _by_name(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
-    rows = [(name, *(_figure(name, part["published"].get(name)) for part in parts.values())) for name in names]
-    return ("in %", *parts), [*rows, ("tasks", *(str(part["published_n"]) for part in parts.values()))]
+def _by_name(parts: Mapping[str, Json], names: Sequence[str], key: str) -> Table:
+    rows = [(name, *(_figure(name, part.get(key, {}).get(name)) for part in parts.values())) for name in names]
+    return ("in %", *parts), [*rows, ("tasks", *(str(part.get(f"{key}_n", 0)) for part in parts.values()))]
 
 
-def _by_place(parts: Mapping[str, Json], names: Sequence[str]) -> Table:
+def _by_place(parts: Mapping[str, Json], names: Sequence[str], key: str) -> Table:
     """A row for each figure that there is: with many subsets most have figures of their own."""
     rows: list[tuple[str, ...]] = []
     shown: set[tuple[str, float]] = set()
     for place, part in parts.items():
         for name in names:
-            value = part["published"].get(name)
+            value = part.get(key, {}).get(name)
             if value is None or (place == TOTAL and (name, value) in shown):
                 continue
             shown.add((name, value))
@@ -83,6 +98,22 @@ def _shares(report: Mapping[str, Json], group: str, title: str) -> Cells:
     return Cells(title=title, header=("in %, with 95 % intervals", *names), rows=tuple(rows))
 
 
+def grounding_cells(report: Mapping[str, Json]) -> Cells:
+    """Calls with a value that nothing grounds: the deterministic check beside the judge, and how far they agree."""
+    rows = []
+    for place, part in parts_of(report).items():
+        found = part.get("grounding")
+        if found and found["calls"] + found["open"]:
+            shares = [with_interval(found, name) for name in GROUNDING]
+            kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
+            rows.append((place, *shares, kappa, str(found["calls"]), str(found["open"])))
+    return Cells(
+        title=f"Calls with a made-up value (ungrounded_value): the rule, and {_judge(report)}",
+        header=("in %, with 95 % intervals", "by rule", "by judge", "agreement", "kappa", "calls", "left open"),
+        rows=tuple(rows),
+    )
+
+
 def kind_of_error_cells(report: Mapping[str, Json]) -> Cells:
     """The share of tasks with each kind of error: every subset where they are few, else in total."""
     parts = parts_of(report)
@@ -91,7 +122,15 @@ def kind_of_error_cells(report: Mapping[str, Json]) -> Cells:
 
 def cells_of(report: Mapping[str, Json]) -> Iterator[Cells]:
     """All tables, without those that are empty."""
-    tables = (published_cells, own_cells, guard_cells, class_cells, kind_of_error_cells)
+    tables = (
+        published_cells,
+        judged_cells,
+        own_cells,
+        guard_cells,
+        class_cells,
+        kind_of_error_cells,
+        grounding_cells,
+    )
     yield from (cells for table in tables if (cells := table(report)).rows)
 
 
@@ -104,6 +143,8 @@ def notes_of(report: Mapping[str, Json]) -> Iterator[str]:
         missing = "; ".join(f"{', '.join(names)} ({what})" for what, names in names_of.items())
         yield f"not computed, and what it needs: {missing}"
     total = report["total"]
+    if "judge" in report:
+        yield from _notes_of_judge(report["judge"], total["judge_open"])
     if total["failed"]:
         yield f"left out, as the infrastructure failed: {total['failed']} tasks"
     if report.get("unscored"):
@@ -113,6 +154,17 @@ def notes_of(report: Mapping[str, Json]) -> Iterator[str]:
     for name, fault in report["gold_faults"].items():
         if fault["num"]:
             yield f"gold fault {name}, {fault['num']} tasks: {fault['handling']}"
+
+
+def _notes_of_judge(judge: Mapping[str, Json], num_open: int) -> Iterator[str]:
+    spent = f"{judge['requests']} requests, {judge['tokens']} tokens; answers known from the cache cost nothing"
+    yield f"judge {judge['model']}, tether's questions, version {judge['questions']}: {spent}"
+    if judge["given_up"]:
+        why = ", ".join(f"{reason}: {num}" for reason, num in judge["given_up"].items())
+        yield (
+            f"the judge gave up {sum(judge['given_up'].values())} questions ({why}); {num_open} tasks are left out of "
+            "the judged figures that hang on them"
+        )
 
 
 def as_markdown(report: Mapping[str, Json]) -> str:
