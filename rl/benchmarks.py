@@ -247,7 +247,7 @@ def report(suite: Suite, trajectories: Sequence[Trajectory]) -> dict[str, Json]:
         "benchmark": suite.benchmark.name,
         "subsets": {subset: figures(suite.metric, part) for subset, part in by_subset.items()},
         "total": total,
-        "published_missing": _missing(suite.metric, total["published"]),
+        "published_missing": _missing(suite, total["published"]),
         "gold_faults": {
             name: {"num": faults.get(name, 0), "handling": handled.get(name, "")}
             for name in dict.fromkeys([*handled, *faults])
@@ -255,11 +255,19 @@ def report(suite: Suite, trajectories: Sequence[Trajectory]) -> dict[str, Json]:
     }
 
 
-def _missing(metric: PublishedMetric | None, computed: Mapping[str, float | None]) -> dict[str, str]:
-    """What of the published metric is not among the figures: some episodes give it, others do not."""
-    if metric is None:
+def _missing(suite: Suite, computed: Mapping[str, float | None]) -> dict[str, str]:
+    """What of the published metric is not among the figures; some episodes give more of it than others.
+
+    The figure of a subset that was not asked for is not missing.
+    """
+    if suite.metric is None:
         return {"everything": "a metric of this benchmark in tether"}
-    return {name: needs for name, needs in metric.missing.items() if computed.get(name) is None}
+    left_out = set(suite.benchmark.subsets) - set(suite.tasks)
+    return {
+        name: needs
+        for name, needs in suite.metric.missing.items()
+        if computed.get(name) is None and name not in left_out
+    }
 
 
 def figures(metric: PublishedMetric | None, part: Sequence[Judged]) -> dict[str, Json]:

@@ -41,7 +41,10 @@ def read_predictions(path: Path, tasks: Sequence[Task], *, offer_actions: bool) 
         task_id = record.get("id")
         if not isinstance(task_id, str) or task_id not in wanted:
             known = next(iter(wanted), "none")
-            raise ValueError(f"{where}: id {_shown(task_id)} is of no task; expected a task_id such as {known}")
+            raise ValueError(
+                f"{where}: id {_shown(task_id)} is of no task that is scored (see --subset and --limit); expected a "
+                f"task_id such as {known}"
+            )
         if task_id in found:
             raise ValueError(f"{where}: id {task_id} for the second time; expected one line for each task")
         task = wanted[task_id]

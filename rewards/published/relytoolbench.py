@@ -42,7 +42,7 @@ class RelyToolBench:
     missing: Mapping[str, str] = {
         "pass_rate": "a judge of the answer's status, and the virtual API server",
         "repr": "a judge of the answer's status and of its relevance, and the virtual API server",
-        "tool_hallucination_rate": "judges of relevance and truthfulness (irrelevant tools, made-up values)",
+        "tool_hallucination_rate": "judges of irrelevant tools and of made-up values",
         "utility": "the same judges as repr",
     }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from envs.benchmarks import BENCHMARKS
 from envs.benchmarks.episode import SingleTurnEnv
 from envs.component import Component
 from envs.types import Json, Task
@@ -41,7 +43,7 @@ ENV = Component(factory="envs.benchmarks.episode:SingleTurnEnv")
 def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments that belong to benchmarks."""
     group = parser.add_argument_group("benchmarks")
-    group.add_argument("--benchmark", metavar="NAME", help="a public benchmark in place of --tasks")
+    group.add_argument("--benchmark", metavar="NAME", help=f"in place of --tasks: {', '.join(BENCHMARKS)}")
     group.add_argument("--data", type=Path, metavar="DIR", help="its folder, or the folder above")
     group.add_argument("--subset", action="append", metavar="S", help="may be repeated (default: all)")
     group.add_argument(
@@ -99,11 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
     if num_left:
         report["unscored"] = num_left
     out = arguments.out or Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if arguments.judge is not None:
-        report = _judged(arguments, suite, episodes, report, cache or _cache_in(out))
     write(out, {**report, "seconds": time.monotonic() - started, **provenance()})
     if arguments.model is None or is_endpoint(arguments.model):
         write_trajectories(out / EPISODES, 0, episodes, env=ENV.factory)
+    if arguments.judge is not None:
+        # What needs no judge is kept, should the asking be broken off.
+        report = _judged(arguments, suite, episodes, report, cache or _cache_in(out))
+        write(out, {**report, "seconds": time.monotonic() - started, **provenance()})
     console = make_console()
     for cells in cells_of(report):
         console.print(table(cells))
@@ -165,11 +169,20 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInput("eval --benchmark: expected a MODEL or --predictions FILE, and not both")
     if is_endpoint(arguments.model) != (arguments.endpoint_model is not None):
         raise BadInput("eval: --model NAME belongs to an endpoint, MODEL http(s)://...; expected both or neither")
+    if arguments.out is not None:
+        _check_out(arguments.out)
     _check_judge(arguments)
     if arguments.limit is not None and arguments.limit < 1:
         raise BadInput(f"--limit {arguments.limit}: expected at least 1")
     if arguments.concurrency < 1:
         raise BadInput(f"--concurrency {arguments.concurrency}: expected at least 1")
+
+
+def _check_out(out: Path) -> None:
+    """Whether results can go there: said before a model is run."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise BadInput(f"--out {out}: {there} is no folder that can be written to")
 
 
 def _check_judge(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,8 @@ FEW = 6
 """Errors of so many subsets at most are shown apart; of more, in total."""
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Header and rows."""
+NUMBERS = ("utility", "cost")
+"""Figures that are no shares begin with one of these."""
 GROUNDING = ("ungrounded_by_rule", "ungrounded_by_judge", "agreement")
 OWN = ("success", "hallucination_rate", RELIGN_RATE, "deferral_recall", "needless_deferral_rate")
 
@@ -37,9 +39,7 @@ def judged_cells(report: Mapping[str, Json]) -> Cells:
 
 
 def _judge(report: Mapping[str, Json]) -> str:
-    if "judge" not in report:
-        return "nobody"
-    return f"{report['judge']['model']} (tether's questions, version {report['judge']['questions']})"
+    return report["judge"]["model"] if "judge" in report else "nobody"
 
 
 def _figure_cells(report: Mapping[str, Json], key: str, title: str) -> Cells:
@@ -50,8 +50,9 @@ def _figure_cells(report: Mapping[str, Json], key: str, title: str) -> Cells:
 
 
 def _by_name(parts: Mapping[str, Json], names: Sequence[str], key: str) -> Table:
-    rows = [(name, *(_figure(name, part.get(key, {}).get(name)) for part in parts.values())) for name in names]
-    return ("in %", *parts), [*rows, ("tasks", *(str(part.get(f"{key}_n", 0)) for part in parts.values()))]
+    known = [name for name in names if any(part.get(key, {}).get(name) is not None for part in parts.values())]
+    rows = [(name, *(_figure(name, part.get(key, {}).get(name)) for part in parts.values())) for name in known]
+    return (_unit(known), *parts), [*rows, ("tasks", *(str(part.get(f"{key}_n", 0)) for part in parts.values()))]
 
 
 def _by_place(parts: Mapping[str, Json], names: Sequence[str], key: str) -> Table:
@@ -65,7 +66,12 @@ def _by_place(parts: Mapping[str, Json], names: Sequence[str], key: str) -> Tabl
                 continue
             shown.add((name, value))
             rows.append((f"{place}: {name}", _figure(name, value)))
-    return ("in %", "figure"), rows
+    return (_unit(names), "figure"), rows
+
+
+def _unit(names: Sequence[str]) -> str:
+    numbers = [name for name in NUMBERS if any(other.startswith(name) for other in names)]
+    return f"in %; {' and '.join(numbers)} as numbers" if numbers else "in %"
 
 
 def own_cells(report: Mapping[str, Json]) -> Cells:
@@ -75,7 +81,15 @@ def own_cells(report: Mapping[str, Json]) -> Cells:
         for place, part in parts_of(report).items()
     ]
     header = ("in %, with 95 % intervals", *(LABELS[rate] for rate in OWN), "tasks")
-    return Cells(title=f"{report['benchmark']}: tether's rates", header=header, rows=tuple(rows))
+    return _known(Cells(title=f"{report['benchmark']}: tether's rates", header=header, rows=tuple(rows)))
+
+
+def _known(cells: Cells) -> Cells:
+    """The table without columns of dashes; no table if none is left."""
+    kept = [0, *(place for place in range(1, len(cells.header)) if any(row[place] != "-" for row in cells.rows))]
+    rows = tuple(tuple(row[place] for place in kept) for row in cells.rows)
+    header = tuple(cells.header[place] for place in kept)
+    return Cells(title=cells.title, header=header, rows=rows if len(kept) > 1 else ())
 
 
 def class_cells(report: Mapping[str, Json]) -> Cells:
@@ -95,7 +109,7 @@ def _shares(report: Mapping[str, Json], group: str, title: str) -> Cells:
     for place, part in parts.items():
         flat = {f"{group}.{name}": share for name, share in part[group].items()} | {"intervals": part["intervals"]}
         rows.append((place, *(with_interval(flat, f"{group}.{name}") for name in names)))
-    return Cells(title=title, header=("in %, with 95 % intervals", *names), rows=tuple(rows))
+    return _known(Cells(title=title, header=("in %, with 95 % intervals", *names), rows=tuple(rows)))
 
 
 def grounding_cells(report: Mapping[str, Json]) -> Cells:
@@ -108,7 +122,7 @@ def grounding_cells(report: Mapping[str, Json]) -> Cells:
             kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
             rows.append((place, *shares, kappa, str(found["calls"]), str(found["open"])))
     return Cells(
-        title=f"Calls with a made-up value (ungrounded_value): the rule, and {_judge(report)}",
+        title=f"Calls with a made-up value (ungrounded_value): by rule, and by {_judge(report)}",
         header=("in %, with 95 % intervals", "by rule", "by judge", "agreement", "kappa", "calls", "left open"),
         rows=tuple(rows),
     )
@@ -147,6 +161,8 @@ def notes_of(report: Mapping[str, Json]) -> Iterator[str]:
         yield from _notes_of_judge(report["judge"], total["judge_open"])
     if total["failed"]:
         yield f"left out, as the infrastructure failed: {total['failed']} tasks"
+    if total["n"] and total["success"] is None:
+        yield "not known, as no reference is: success, deferrals, and the guards against gaming"
     if report.get("unscored"):
         yield f"left out, as their reference is unknown: {report['unscored']} tasks"
     if total["unjudged"]:
@@ -177,6 +193,6 @@ def as_markdown(report: Mapping[str, Json]) -> str:
 def _figure(name: str, value: float | None) -> str:
     """A fraction in per cent; what counts something else than shares as it is."""
     if value is None or 0.0 <= value <= 1.0:
-        is_count = name.startswith(("utility", "cost"))
+        is_count = name.startswith(NUMBERS)
         return percent(value) if not is_count or value is None else f"{value:.2f}"
     return f"{value:.2f}"
