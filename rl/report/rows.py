@@ -94,8 +94,6 @@ def with_interval(rates: Rates, rate: str) -> str:
     """A rate in per cent with its interval; without one that has no width, as the bootstrap of equal values has."""
     value = percent(rates.get(rate))
     interval: Sequence[float] | None = rates.get("intervals", {}).get(rate)
-    return (
-        value
-        if interval is None or interval[0] == interval[1]
-        else f"{value} [{percent(interval[0])}, {percent(interval[1])}]"
-    )
+    if interval is None or interval[0] == interval[1]:
+        return value
+    return f"{value} [{percent(interval[0])}, {percent(interval[1])}]"

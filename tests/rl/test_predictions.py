@@ -100,7 +100,7 @@ def test_the_order_is_that_of_the_tasks(tmp_path):
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([{"id": "nobody", "calls": []}], r'outputs.jsonl:1: id "nobody" is of no task; .* such as weather/one/oslo'),
+        ([{"id": "nobody", "calls": []}], r'outputs.jsonl:1: id "nobody" is of no task .* such as weather/one/oslo'),
         ([{"id": [1], "calls": []}], r"outputs.jsonl:1: id \[1\] is of no task"),
         ([{"calls": []}], r"outputs.jsonl:1: id null is of no task"),
         ([], r"outputs.jsonl: no prediction for 1 of 1 tasks, such as weather/one/oslo"),
