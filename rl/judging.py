@@ -25,6 +25,8 @@ MAX_TOKENS_OF_REQUEST = 100_000
 """Requests are what the budget counts; a request that takes more tokens than that is none that we make."""
 MAX_ANSWER_TOKENS = 1000
 """As Relign's judges have it; room for a model that reasons first."""
+TOLD_ONLY = " of told tasks only"
+"""Ending of the names of figures, where the judge left tasks open."""
 
 Labels = tuple[tuple[str | None, str | None], ...]
 """Grounded or ungrounded, for each call that can be asked about: by rule, and by the judge."""
@@ -194,8 +196,11 @@ def _figures(judging: Judging, found: Benchmark, part: Sequence[Trajectory]) -> 
             (one.task, metric.record(as_published(found, one), judging.answers[one.task.task_id])) for one in asked
         ]
     num_open = sum(None in record.values() for _, record in records)
+    figures = metric.total(records) if metric is not None and records else {}
+    # What needs no judge is mostly failure, so figures without the open tasks say little of all and are named so.
+    ending = TOLD_ONLY if num_open else ""
     return {
-        "judged": dict(metric.total(records)) if metric is not None and records else {},
+        "judged": {f"{name}{ending}": value for name, value in figures.items()},
         "judged_n": len(records),
         "judge_open": num_open,
         "grounding": _grounding([pair for one in asked for pair in judging.grounding[one.task.task_id]]),

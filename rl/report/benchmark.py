@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from envs.types import Json
 from rl.evaluate import RELIGN_RATE
@@ -35,7 +36,11 @@ def published_cells(report: Mapping[str, Json]) -> Cells:
 
 def judged_cells(report: Mapping[str, Json]) -> Cells:
     """What the benchmark's metric leaves to a judge, by the judge that was asked."""
-    return _figure_cells(report, "judged", f"{report['benchmark']}: judged by {_judge(report)}")
+    cells = _figure_cells(report, "judged", f"{report['benchmark']}: judged by {_judge(report)}")
+    counts = [part.get("judge_open", 0) for part in parts_of(report).values()]
+    if not cells.rows or not any(counts) or len(cells.header) != 1 + len(counts):
+        return cells
+    return replace(cells, rows=(*cells.rows, ("left open by the judge", *map(str, counts))))
 
 
 def _judge(report: Mapping[str, Json]) -> str:
@@ -179,7 +184,7 @@ def _notes_of_judge(judge: Mapping[str, Json], num_open: int) -> Iterator[str]:
         why = ", ".join(f"{reason}: {num}" for reason, num in judge["given_up"].items())
         yield (
             f"the judge gave up {sum(judge['given_up'].values())} questions ({why}); {num_open} tasks are left out of "
-            "the judged figures that hang on them"
+            "the figures that hang on them"
         )
 
 

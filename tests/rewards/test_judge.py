@@ -126,6 +126,7 @@ def test_the_other_questions_show_what_they_are_about(endpoint):
         (" truthful.\n", "Truthful"),
         ("**Unsure**", "Unsure"),
         ("<think>Truthful? No.</think>Untruthful", "Untruthful"),
+        ("<think>Truthful, as the user sa", None),
         ("Truthful or Untruthful", None),
         ("yes", None),
         ("", None),
@@ -194,6 +195,33 @@ def test_an_endpoint_that_is_not_there_is_given_up(endpoint):
     assert answer is None
     assert judge.failures == {"APIConnectionError": 1}
     assert ask(endpoint, url="no url", max_retries=0)[0] == [None]
+
+
+def test_after_failures_in_a_row_no_more_is_asked(endpoint, caplog):
+    endpoint.replies((400, {"error": "x"}))
+
+    async def work():
+        budget = Budget(max_requests=100, max_tokens=10_000)
+        judge = Judge(endpoint.url, "m", budget=budget, cache=AnswerCache(None), max_failures=2)
+        async with judge:
+            return [await judge.calling_truthfulness((f"to {turn}",), TOOL, CALL) for turn in range(5)], judge
+
+    answers, judge = asyncio.run(work())
+    assert answers == [None] * 5 and len(endpoint.requests) == 2
+    assert judge.failures == {"status 400": 2, "no answer to those before": 3}
+    # Each kind of failure is told once, and counted.
+    assert len(caplog.records) == 2
+
+
+def test_an_answer_between_failures_goes_on(endpoint):
+    endpoint.reply = lambda request: (400, {}) if "to 1" in request["messages"][1]["content"] else says("Truthful")
+
+    async def work():
+        budget = Budget(max_requests=100, max_tokens=10_000)
+        async with Judge(endpoint.url, "m", budget=budget, cache=AnswerCache(None), max_failures=2) as judge:
+            return [await judge.calling_truthfulness((f"to {turn}",), TOOL, CALL) for turn in (1, 2, 10, 3, 11, 4)]
+
+    assert asyncio.run(work()) == [None, "Truthful"] * 3
 
 
 def test_the_budget_bounds_requests_and_tokens(endpoint):

@@ -187,7 +187,9 @@ def test_what_the_budget_does_not_pay_is_left_open_and_counted(folder, judge, ca
     assert found["total"]["judge_open"] == 2 and found["total"]["judged_n"] == 3
     # Giving up is judged by a rule; what is open is in no mean.
     assert found["subsets"]["G1_unmatched"]["judged"]["repr_judged"] == 1.0
-    assert found["total"]["judged"]["repr_judged"] == 1.0
+    assert found["total"]["judged"]["repr_judged of told tasks only"] == 1.0
+    assert "repr_judged" not in found["total"]["judged"]
+    assert "| left open by the judge | 1 | 1 | 0 | 2 |" in (folder / "out" / "report.md").read_text()
     assert found["total"]["grounding"]["open"] == 2 and found["total"]["grounding"]["agreement"] is None
     assert "the judge gave up 5 questions (the budget is spent: 5); 2 tasks are left out" in capsys.readouterr().out
 
@@ -198,7 +200,7 @@ def test_a_judge_that_fails_leaves_the_rest_of_the_report(folder, judge, status)
     assert run(folder, "--judge", judge.url, "--judge-model", "m", "--retries", "0") == 0
     found = rates(folder)
     assert found["judge"]["given_up"] == {f"status {status}": 6}
-    assert found["subsets"]["G1_solvable"]["judged"]["repr_judged"] is None
+    assert found["subsets"]["G1_solvable"]["judged"]["repr_judged of told tasks only"] is None
     assert found["total"]["n"] == 3 and found["total"]["published"]["repr_at_most"] > 0
 
 
