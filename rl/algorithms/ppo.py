@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from rewards.types import Score
 from rl.advantages import gae, group_baselines, over_turns, turn_rewards
 from rl.algorithms import Loss, Models, Prepared
 from rl.losses import (
@@ -43,7 +44,9 @@ class PPO:
     gae_lambda: float = 0.95
     group_baseline: bool = False
     """Expect of a turn what the other trajectories of its task earned from that turn on; the critic then learns what
-    deviates from it. Takes the spread between tasks out of the advantages; needs groups of several, and gamma 1."""
+    deviates from it. Takes the spread between tasks out of the advantages; needs groups of several, and gamma 1.
+    Groups in which all earned the same are left out, as in DAPO (arXiv 2503.14476, section 3.2): nothing in them was
+    better than the rest."""
     normalise_advantages: bool = True
     """To mean 0 and deviation 1 over all action tokens of an update."""
     critic: Literal["shared", "separate"] = "shared"
@@ -79,6 +82,8 @@ class PPO:
 
     def _samples_of(self, group: ScoredGroup) -> list[Sample]:
         pairs = [pair for pair in group.scored() if pair[0].oldest_version != UNKNOWN_VERSION]
+        if self.group_baseline and len(pairs) > 1 and _earned_the_same([score for _, score in pairs]):
+            return []
         baselines = group_baselines([score for _, score in pairs])
         samples = []
         for (trajectory, score), baseline in zip(pairs, baselines, strict=True):
@@ -173,6 +178,11 @@ class PPO:
         return clipped_value_loss(
             outputs["values"], streams["values"], streams["returns"], batch.loss_mask, value_clip=self.value_clip
         )
+
+
+def _earned_the_same(scores: Sequence[Score]) -> bool:
+    """Whether all have the same rewards, turn by turn."""
+    return all(np.array_equal(score.per_turn, scores[0].per_turn) for score in scores)
 
 
 def _over_batches(batches: list[Batch], name: str) -> torch.Tensor:

@@ -47,6 +47,8 @@ def test_ppo_evaluates_learns_and_sums_up(tmp_path, run_ok, start):
         "run.steps=2",
         "run.keep_trajectories_every=1",
         "source.max_staleness=0",
+        # In bf16 the learner's own rounding would be most of the difference.
+        "learner_group.dtype=fp32",
         *SMALL_ENGINE,
     )
     run = only_run(tmp_path)
@@ -58,7 +60,7 @@ def test_ppo_evaluates_learns_and_sums_up(tmp_path, run_ok, start):
     assert {"seconds", "peak_memory_gb", "seed", "command", "commit", "versions"} <= summary.keys()
     assert summary["peak_memory_gb"] > 0.1
     steps = read_metrics(run)
-    assert max(step["perf/weights_difference"] for step in steps) < 1e-3
+    assert max(step["perf/weights_difference"] for step in steps) < 1e-4
     assert all(step["rollout/staleness"] == 0 for step in steps)
     assert "success" in found.stdout
     from rollout.store import read_scores, read_trajectories
@@ -117,8 +119,9 @@ def test_an_engine_that_keeps_old_weights_serves_nothing_and_the_run_says_so(tmp
         "run.steps=5",
         "learner.learning_rate=0.01",
         "algorithm.options.warmup_updates=0",
-        # Moves the weights whatever the rewards are.
+        # Moves the weights whatever the rewards are, and although a model that was never trained earns the same always.
         "algorithm.options.entropy_coefficient=-1.0",
+        "algorithm.options.group_baseline=false",
         "evaluation.before=false",
         "evaluation.after=false",
         *SMALL_ENGINE,

@@ -164,16 +164,25 @@ def scored(make_trajectory: Callable[..., Trajectory], *per_turn: list[float]) -
     )
 
 
-def test_with_a_group_baseline_equal_trajectories_teach_nothing(
+def test_a_group_in_which_all_earned_the_same_is_left_out_with_a_group_baseline(
+    make_trajectory: Callable[..., Trajectory],
+) -> None:
+    groups = [scored(make_trajectory, [1.0, -2.0], [1.0, -2.0]), scored(make_trajectory, [1.0, -2.0], [1.0, 2.0])]
+    assert len(PPO(group_baseline=True).samples(groups)) == 2
+    assert len(PPO().samples(groups)) == 4
+    assert len(PPO(group_baseline=True).samples([scored(make_trajectory, [1.0, -2.0])])) == 1, "nobody to compare with"
+
+
+def test_a_group_baseline_is_what_advantages_are_measured_from(
     tiny_model_path: Path, make_trajectory: Callable[..., Trajectory]
 ) -> None:
     algorithm = PPO(group_baseline=True, gae_lambda=1.0, normalise_advantages=False)
     learner = make_learner(tiny_model_path, algorithm)
-    equal = learner.update(algorithm.samples([scored(make_trajectory, [1.0, -2.0], [1.0, -2.0])]), 0.0)
-    assert equal["train/advantage"] == pytest.approx(0.0, abs=1e-5)
-    assert equal["train/return"] == pytest.approx((2 * -1.0 + 3 * -2.0) / 5), "over tokens, and as they are"
-    other = learner.update(algorithm.samples([scored(make_trajectory, [1.0, -2.0], [1.0, 2.0])]), 0.0)
-    assert abs(other["train/policy_loss"]) > 0.0
+    metrics = learner.update(algorithm.samples([scored(make_trajectory, [1.0, -2.0], [1.0, 4.0])]), 0.0)
+    # The critic starts at 0, and what one is above the other, the other is below it.
+    assert metrics["train/advantage"] == pytest.approx(0.0, abs=1e-5)
+    assert metrics["train/value"] == metrics["train/return"], "together they expect what was earned"
+    assert metrics["train/return"] == pytest.approx((2 * (-1.0 + 5.0) + 3 * (-2.0 + 4.0)) / 10)
 
 
 def test_a_group_baseline_and_a_discount_do_not_go_together() -> None:
