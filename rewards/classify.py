@@ -271,7 +271,7 @@ class _Judge:
         if call.name != wanted.name:
             return False
         if call.name in DEFERRALS:
-            if not _same_missing(call, wanted):
+            if not same_missing(call, wanted):
                 return False
             return _is_plain_question(call) or not check(call.arguments, tool.parameters)
         if identical(call.arguments, wanted.arguments):
@@ -334,7 +334,7 @@ class _Judge:
         if gate is not None and gate not in self.matching.call_of and self.reference[gate].name == call.name:
             self.attempted.add(gate)
             wrong = self._report_problems(position, call, tool)
-            if not _touches("/missing", wrong) and not _same_missing(call, self.reference[gate]):
+            if not _touches("/missing", wrong) and not same_missing(call, self.reference[gate]):
                 due = ", ".join(sorted(_missing(self.reference[gate])))
                 self._report(ErrorKind.WRONG_VALUE, position, "/missing", f"what is missing: {due}")
             return
@@ -502,7 +502,7 @@ def _missing(call: ToolCall) -> frozenset[str]:
     return frozenset(normalise(name) for name in names if isinstance(name, str))
 
 
-def _same_missing(call: ToolCall, wanted: ToolCall) -> bool:
+def same_missing(call: ToolCall, wanted: ToolCall) -> bool:
     """Whether a deferral asks for what is due; a reference that names nothing accepts every question."""
     return "missing" not in wanted.arguments or _missing(call) == _missing(wanted)
 
