@@ -10,6 +10,9 @@ from functools import lru_cache
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from envs.types import Json, ToolSpec
 
@@ -46,8 +49,11 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
         return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
     validator = _validator(json.dumps(parameters, sort_keys=True))
     problems = _unknown(arguments, parameters)
-    for error in validator.iter_errors(dict(arguments)):
-        problems.extend(_problems(error))
+    try:
+        for error in validator.iter_errors(dict(arguments)):
+            problems.extend(_problems(error))
+    except OverflowError:  # A number too large for the arithmetic of `multipleOf`.
+        problems.append(_named(ProblemKind.BAD_FORMAT, [], "hold a number out of range"))
     return list(dict.fromkeys(problems))
 
 
@@ -55,7 +61,7 @@ def check_schema(parameters: Mapping[str, Json]) -> None:
     """Make sure that `parameters` can be used with `check`. Slow: for readers, not for every call.
 
     Raises:
-        ValueError: it is no valid JSON schema of an object.
+        ValueError: it is no valid JSON schema of an object, or refers to what is not in it.
     """
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
         raise ValueError(f'not a JSON schema of an object: {parameters!r}; expected {{"type": "object", ...}}')
@@ -85,16 +91,50 @@ def type_name(schema: Mapping[str, Json]) -> str:
 
 @lru_cache(maxsize=65536)
 def _prove_schema(schema_json: str) -> None:
+    schema = json.loads(schema_json)
     try:
-        Draft202012Validator.check_schema(json.loads(schema_json))
+        Draft202012Validator.check_schema(schema)
+        if '"$ref"' in schema_json or '"$dynamicRef"' in schema_json:
+            _prove_references(schema)
     except SchemaError as error:
         raise ValueError(f"not a JSON schema: {error.message} at {error.json_path}") from error
+    except RecursionError as error:
+        raise ValueError("not a JSON schema: nested too deeply, or refers to itself without end") from error
+
+
+def _prove_references(schema: Json) -> None:
+    """Every reference leads to a place in the schema itself: nothing is ever fetched.
+
+    Raises:
+        ValueError: one does not.
+        RecursionError: one leads back to itself.
+    """
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    left = [schema]
+    while left:
+        node = left.pop()
+        left.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+        reference = node.get("$ref", node.get("$dynamicRef")) if isinstance(node, dict) else None
+        if isinstance(reference, str):
+            try:
+                if not reference.startswith("#"):
+                    raise ValueError("not in the schema")
+                resolver.lookup(reference)
+            except (Unresolvable, ValueError) as error:
+                raise ValueError(f"not a JSON schema: reference {reference!r} leads nowhere in it") from error
+    _validator(json.dumps(schema, sort_keys=True)).is_valid({})
 
 
 @lru_cache(maxsize=65536)
 def _validator(schema_json: str) -> Draft202012Validator:
     # Checking the schema itself costs twenty times as much as using it once, and worlds make new ones all the time.
-    return Draft202012Validator(json.loads(schema_json), format_checker=Draft202012Validator.FORMAT_CHECKER)
+    # Without a registry of its own a validator would fetch what a schema refers to from the network.
+    return Draft202012Validator(
+        json.loads(schema_json), registry=_NOTHING_ELSE, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+_NOTHING_ELSE: Registry = Registry()
 
 
 def _unknown(arguments: Mapping[str, Json], parameters: Mapping[str, Json]) -> list[Problem]:
