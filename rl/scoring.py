@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,6 +28,10 @@ JSON_FIELDS = ("tools", "history", "calls", "reference")
 """Those that are JSON strings in Parquet."""
 
 
+class BadRecord(ValueError):
+    """The record is none that can be scored."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """One recorded reply, ready to be judged."""
@@ -43,16 +47,24 @@ def recorded_reply(record: Json) -> Recorded:
     """A record of the input as a trajectory of one turn.
 
     Raises:
-        ValueError: says which field is wrong and what was expected.
+        BadRecord: says which field is wrong and what was expected.
     """
+    try:
+        return _recorded_reply(record)
+    except ValueError as error:
+        raise BadRecord(str(error)) from error
+
+
+def _recorded_reply(record: Json) -> Recorded:
     if not isinstance(record, Mapping):
         raise ValueError(f"expected an object with {', '.join(FIELDS[:3])}, ...; got {shown(record)}")
     _check_fields(record)
     record_id = record.get("id")
     if not isinstance(record_id, (str, int)) or isinstance(record_id, bool):
         raise ValueError(f"id: expected a string or an integer, got {shown(record_id)}")
-    tools = _tools(record.get("tools"))
     text, parser, message = _reply(record)
+    called = {call.name for call in message.calls if isinstance(call, ToolCall)}
+    tools = _tools(record.get("tools"), called)
     reference = _reference(record.get("reference"))
     ordered = record.get("ordered")
     if ordered is not None and not isinstance(ordered, bool):
@@ -75,14 +87,14 @@ def score_record(record: Json, scheme: Scheme) -> dict[str, Json]:
     """The line of the output for one record.
 
     Raises:
-        ValueError: as `recorded_reply`.
+        BadRecord: as `recorded_reply`.
     """
     try:
         recorded = recorded_reply(record)
         verdict = judge(recorded.trajectory)
         reply = scheme.reply(recorded.trajectory, verdict)
     except RecursionError:
-        raise ValueError("expected a record that is not nested so deeply") from None
+        raise BadRecord("expected a record that is not nested so deeply") from None
     line: dict[str, Json] = {
         "id": recorded.record_id,
         "errors": errors_json(verdict.errors, recorded) if verdict.errors else [],
@@ -130,18 +142,19 @@ def _nearest(name: str) -> str:
     return next(iter(difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.85)), "")
 
 
-def _tools(value: Json) -> tuple[ToolSpec, ...]:
+def _tools(value: Json, called: Collection[str]) -> tuple[ToolSpec, ...]:
+    """The tools; of those that were called, the schema is proven: the others' are not used."""
     if not isinstance(value, list):
         raise ValueError(f"tools: expected a list of function schemas, got {shown(value)}")
     found: dict[str, ToolSpec] = {}
     for index, item in enumerate(value):
-        tool = _tool(item, index)
+        tool = _tool(item, index, called)
         if found.setdefault(tool.name, tool) != tool:
             raise ValueError(f"tools[{index}]: there is another tool named {tool.name!r}")
     return tuple(found.values())
 
 
-def _tool(value: Json, index: int) -> ToolSpec:
+def _tool(value: Json, index: int, called: Collection[str]) -> ToolSpec:
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         raise ValueError(f"tools[{index}]: expected a function schema with a name, got {shown(value)}")
@@ -149,10 +162,13 @@ def _tool(value: Json, index: int) -> ToolSpec:
     parameters = function.get("parameters") or {"type": "object", "properties": {}}
     if not isinstance(description, str):
         raise ValueError(f"tools[{index}].description: expected a string, got {shown(description)}")
-    try:
-        check_schema(parameters)
-    except ValueError as error:
-        raise ValueError(f"tools[{index}].parameters: {error}") from error
+    if not isinstance(parameters, dict):
+        raise ValueError(f"tools[{index}].parameters: expected a JSON schema, got {shown(parameters)}")
+    if function["name"] in called:
+        try:
+            check_schema(parameters)
+        except ValueError as error:
+            raise ValueError(f"tools[{index}].parameters: {error}") from error
     return ToolSpec(name=function["name"], description=description, parameters=parameters)
 
 
@@ -193,7 +209,9 @@ def _reply(record: Mapping[str, Json]) -> tuple[str | None, Parser | None, Messa
 
 def _call(value: Json, where: str) -> Call:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ValueError(f'{where}: expected {{"name": string, "arguments": object or JSON string}}, got {shown(value)}')
+        raise ValueError(
+            f'{where}: expected {{"name": string, "arguments": object or JSON string}}, got {shown(value)}'
+        )
     name, arguments = value["name"], value.get("arguments")
     if isinstance(arguments, str):
         return arguments_of_json(name, arguments)
