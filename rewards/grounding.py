@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
-from envs.types import Json, ToolStatus
+from envs.types import Json, ToolCall, ToolSpec, ToolStatus
 from rewards.common_names import REGIONS, SAME
 from rewards.matching import normalise, pointer
 from rewards.moments import Moments
@@ -37,6 +38,8 @@ _PAGING_COMPANIONS = frozenset(
      "query", "list", "items", "to", "return"}
 )  # fmt: skip
 _LARGEST_PAGING_VALUE = 1000
+_NO_CLAIM = frozenset({"any", "dontcare", "don't care", "no preference"})
+"""Values that say that there is no preference: nobody has to have said that."""
 
 
 class Context:
@@ -48,12 +51,25 @@ class Context:
     def __init__(self, texts: Iterable[str]) -> None:
         self._raw = " \n ".join(texts)
         self._plain = normalise(self._raw)
-        tokens = _WORDS.findall(self._plain)
-        self._words = set(tokens) | {_stem(token) for token in tokens}
-        self._spaced = f" {' '.join(tokens)} "
-        self._stemmed = f" {' '.join(map(_stem, tokens))} "
-        self._found_numbers: set[float] | None = None
-        self._found_moments: Moments | None = None
+        self._tokens = _WORDS.findall(self._plain)
+        self._spaced = f" {' '.join(self._tokens)} "
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(self._tokens).union(map(_stem, self._tokens))
+
+    @cached_property
+    def _stemmed(self) -> str:
+        return f" {' '.join(map(_stem, self._tokens))} "
+
+    @cached_property
+    def _numbers(self) -> frozenset[float]:
+        alone = {float(token) for token in self._tokens if token.isdecimal() and len(token) < 300}
+        return numbers_in(self._plain).union(alone)
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return Moments(self._plain)
 
     def holds(self, value: Json) -> bool:
         """Whether every leaf of `value` occurs, or follows by normalisation."""
@@ -66,7 +82,7 @@ class Context:
             return True
         if isinstance(value, (int, float)):
             try:
-                return rounded(float(value)) in self._numbers()
+                return rounded(float(value)) in self._numbers
             except OverflowError:
                 return str(value) in self._words
         return self._holds_text(str(value))
@@ -80,11 +96,11 @@ class Context:
             return True
         if _UNSPACED.search(text) and text.replace(" ", "") in self._plain.replace(" ", ""):
             return True
-        moment = self._moments().holds(text)
+        moment = self._moments.holds(text)
         if moment is not None:
             return moment
         if _NUMBER.fullmatch(text):
-            return bool(numbers_in(text) & self._numbers())
+            return bool(numbers_in(text) & self._numbers)
         return self._holds_name(value, text) or self._holds_words(words)
 
     def _holds_phrase(self, words: list[str]) -> bool:
@@ -122,17 +138,6 @@ class Context:
         initials = re.escape("".join(word[0] for word in words))
         return re.search(rf"\b{initials}\b", self._raw) is not None
 
-    def _numbers(self) -> set[float]:
-        if self._found_numbers is None:
-            self._found_numbers = set(numbers_in(self._plain))
-            self._found_numbers |= {float(word) for word in self._words if word.isdecimal() and len(word) < 300}
-        return self._found_numbers
-
-    def _moments(self) -> Moments:
-        if self._found_moments is None:
-            self._found_moments = Moments(self._plain)
-        return self._found_moments
-
 
 def _stem(word: str) -> str:
     """A word without the ending of a plural or of the third person."""
@@ -145,11 +150,28 @@ def _stem(word: str) -> str:
 
 def context_before(trajectory: Trajectory, turn: int) -> Context:
     """What the policy had read when it wrote turn `turn`."""
+    return Context(texts_before(trajectory, turn))
+
+
+def texts_before(trajectory: Trajectory, turn: int) -> list[str]:
+    """The prompt, the results of calls that succeeded and the user's words before turn `turn`, in their order."""
     texts = [message.content for message in trajectory.task.prompt]
     for earlier in trajectory.turns[:turn]:
         texts.extend(result.content for result in earlier.results if result.status == ToolStatus.OK)
         texts.extend(message.content for message in earlier.heard)
-    return Context(texts)
+    return texts
+
+
+def ungrounded_arguments(call: ToolCall, tool: ToolSpec, context: Context, *, defaults: bool) -> list[str]:
+    """JSON pointers of what nothing grounds in the required arguments of a call; as `ungrounded_places`."""
+    return [
+        place
+        for name in tool.required
+        if name in call.arguments
+        for place in ungrounded_places(
+            name, call.arguments[name], tool.properties.get(name), context, defaults=defaults
+        )
+    ]
 
 
 def ungrounded_places(name: str, value: Json, schema: Json, context: Context, *, defaults: bool) -> list[str]:
@@ -167,7 +189,7 @@ def ungrounded_places(name: str, value: Json, schema: Json, context: Context, *,
 
 
 def _ungrounded(name: str, value: Json, schema: Json, context: Context, where: str, defaults: bool) -> Iterator[str]:
-    if schema_grounds(value, schema, defaults=defaults) or is_paging(name, value):
+    if schema_grounds(value, schema, defaults=defaults) or is_paging(name, value) or _claims_nothing(value):
         return
     own: Mapping[str, Json] = schema if isinstance(schema, Mapping) else {}
     if isinstance(value, Mapping):
@@ -224,6 +246,10 @@ def is_paging(name: str, value: Json) -> bool:
         return False
     parts = {part.lower() for part in _NAME_PARTS.findall(name)}
     return bool(parts & _PAGING) and parts <= _PAGING | _PAGING_COMPANIONS
+
+
+def _claims_nothing(value: Json) -> bool:
+    return isinstance(value, str) and normalise(value) in _NO_CLAIM
 
 
 def _listed(value: Json) -> list[Json]:

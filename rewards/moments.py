@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date
+from functools import cached_property
 
 _MONTHS = (
     "january", "february", "march", "april", "may", "june",
@@ -42,6 +43,9 @@ _ZONE = re.compile(r"(?<=[\dm]) ?(?:z|utc|gmt|[+-]\d\d:?\d\d)$")
 _BETWEEN = re.compile(r"(?<=\d)(?:t|,? at |,? )(?=\d{1,2}(?::\d\d| ?[ap]m))")
 """Stands between the date and the time of a moment."""
 _MIDNIGHT = re.compile(r"(?:00:00(?::00(?:\.0+)?)?|12(?::00)? ?am)")
+_DIGIT = re.compile(r"\d")
+_LONGEST = 40
+"""Characters of a date with a time, written out."""
 _SOON = re.compile(r"\b(?:in|after|within) (?:an?|\w+) (?:minute|hour|second)s?\b|\bnow\b")
 
 YearlessDate = tuple[int | None, int, int]
@@ -52,22 +56,40 @@ class Moments:
     """The dates and times of day that a text names."""
 
     def __init__(self, text: str) -> None:
-        text = _CJK.sub("-", text)
-        self._dates = set(_dates(text)) | {
+        self._text = _CJK.sub("-", text)
+
+    @cached_property
+    def _dates(self) -> frozenset[YearlessDate]:
+        short = {
             (None, month, day)
-            for one, other in _TWO_NUMBERS.findall(text)
+            for one, other in _TWO_NUMBERS.findall(self._text)
             for month, day in ((int(one), int(other)), (int(other), int(one)))
         }
-        self._years = {int(year) for year in _YEARS.findall(text)}
-        self._times = set(_times(text))
-        self._is_relative = RELATIVE.search(text) is not None
-        self._is_soon = _SOON.search(text) is not None
+        return frozenset(short.union(_dates(self._text)))
+
+    @cached_property
+    def _years(self) -> frozenset[int]:
+        return frozenset(map(int, _YEARS.findall(self._text)))
+
+    @cached_property
+    def _times(self) -> frozenset[tuple[int, int]]:
+        return frozenset(_times(self._text))
+
+    @cached_property
+    def _is_relative(self) -> bool:
+        return RELATIVE.search(self._text) is not None
+
+    @cached_property
+    def _is_soon(self) -> bool:
+        return _SOON.search(self._text) is not None
 
     def holds(self, value: str) -> bool | None:
         """Whether a date, a time or both follow from the text; None: `value` is neither.
 
         A time that was not asked for but midnight is a completion, and no claim.
         """
+        if len(value) > _LONGEST or not _DIGIT.search(value):
+            return None
         only_time = _TIME.fullmatch(value)
         if only_time is not None and (only_time[2] or only_time[3]):
             return self._holds_time(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 _SMALL = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -80,27 +79,37 @@ _UNIT: Mapping[str, tuple[str, float]] = {
     for name in ([names] if names.startswith("cubic") else names.split())
 }
 
+_FACTORS: Mapping[str, tuple[float, ...]] = {
+    dimension: tuple(dict.fromkeys(units.values())) for dimension, units in _UNITS.items()
+}
+
 
 def _any_of(words: Iterator[str] | Mapping[str, object] | tuple[str, ...]) -> str:
     return "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
 
 
-_UNIT_NAMES = f"(?:{_any_of(_UNIT)})(?:e?s)?"
+_LETTERS = re.compile(r"[a-z]+")
 _WORD = re.compile(rf"\b({_any_of(_SPELLED)})\b")
+_FIRST_WORDS = frozenset(name.split()[0] for name in _SPELLED)
 _ONE = re.compile(
-    r"\b(?:an?|every|each|per|this|next|last|past|previous|coming|following)[ ]"
-    rf"(?=(?:{_any_of(_SCALES)}|{_UNIT_NAMES})\b)"
+    r"\b(?:an?|every|each|per|this|next|last|past|previous|coming|following) "
+    rf"(?=(?:{_any_of(_SCALES)}|(?:{_any_of(_UNIT)})(?:e?s)?)\b)"
 )
-_HYPHEN = re.compile(r"(?<=[a-z])-(?=[a-z])|(?<=\d)-(?=[a-z])")
-_NUMBER = r"[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?"
-_PLAIN = re.compile(rf"(?<![\w.])({_NUMBER})(%| ?percent\b| ?per cent\b)?")
-_POWER = re.compile(rf"(?<![\w.])({_NUMBER}) ?[x*\u00d7\u00b7] ?10 ?\^? ?\(?([+-]?\d+)\)?")
-_SCALED = re.compile(rf"(?<![\w.])({_NUMBER}) ?({_any_of(_SCALES)})s?\b")
-_MEASURED = re.compile(rf"(?<![\w.])({_NUMBER}) ?({_any_of(_UNIT)})(?:e?s)?(?![a-z])")
-_PREFIXED = re.compile(rf"(?<![\w.])({_NUMBER}) ?({_any_of(_PREFIXES)})({_any_of(_BASES)})s?\b")
-_FRACTION = re.compile(r"(?<![\w./])(\d{1,3}) ?/ ?(\d{1,3})(?![\w/])")
+_HYPHEN = re.compile(r"(?<=[a-z0-9])-(?=[a-z])")
+_NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?")
+_TAIL = re.compile(
+    rf"""[ ]?(?:
+        (?P<percent>%|percent\b|per[ ]cent\b)
+        |[x*\u00d7\u00b7][ ]?10[ ]?\^?[ ]?\(?(?P<power>[+-]?\d+)
+        |(?P<scale>{_any_of(_SCALES)})s?\b
+        |(?P<unit>{_any_of(_UNIT)})(?:e?s)?(?![a-z])
+        |(?P<prefix>{_any_of(_PREFIXES)})(?:{_any_of(_BASES)})s?\b
+        |/[ ]?(?P<divisor>\d{{1,3}})(?![\w/])
+    )""",
+    re.VERBOSE,
+)
+"""What may stand behind a number and change what it says."""
 _ORDINAL = re.compile(rf"\bthe (second)\b|\b({_any_of(tuple(word for word in _ORDINALS if word != 'second'))})\b")
-_NUMERAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
 _TOGETHER = re.compile(r",? ?(?:and )?")
 _NEGATIVE = re.compile(
     r"\b(?:minus|negative|below|west|south|loss|lost|losing|debt|withdrawn?|withdrew|decreased?|drop(?:ped)?|fell)\b"
@@ -110,24 +119,48 @@ _NEGATIVE = re.compile(
 
 def numbers_in(text: str) -> frozenset[float]:
     """Every number that `text` gives, as `rounded` writes it."""
-    spelled = _with_digits(text)
+    words = set(_LETTERS.findall(text))
     found: set[float] = set()
-    for number, percent in _PLAIN.findall(spelled):
-        value = _value(number)
-        found.add(value)
-        if percent:
-            found.add(value / 100)
-    found.update(_value(number) * float(f"1e{power}") for number, power in _POWER.findall(spelled))
-    found.update(_value(number) * _SCALES[scale] for number, scale in _SCALED.findall(spelled))
-    found.update(_measured(spelled))
-    for number, prefix, _ in _PREFIXED.findall(spelled):
-        found.update(_value(number) * factor for factor in _PREFIXES[prefix])
-    found.update(int(left) / int(right) for left, right in _FRACTION.findall(spelled) if int(right))
-    found.update(float(number) for number in _NUMERAL.findall(spelled))
-    found.update(1.0 + _ORDINALS.index(one or other) for one, other in _ORDINAL.findall(text))
-    if _NEGATIVE.search(text):
+    if not words.isdisjoint(_ORDINALS):
+        found.update(1.0 + _ORDINALS.index(one or other) for one, other in _ORDINAL.findall(text))
+    found.update(_written(_with_digits(text, words)))
+    if found and _NEGATIVE.search(text):
         found.update([-number for number in found])
     return frozenset(map(rounded, found))
+
+
+def _written(text: str) -> Iterator[float]:
+    """The numbers that stand in a text as digits, with what follows from what stands behind each."""
+    before: tuple[str, int, float] | None = None
+    for match in _NUMBER.finditer(text):
+        value = float(match[0].replace(",", ""))
+        yield value
+        tail = _TAIL.match(text, match.end())
+        if tail is None:
+            continue
+        if tail["percent"]:
+            yield value / 100
+        elif tail["power"]:
+            yield value * float(f"1e{tail['power']}")
+        elif tail["scale"]:
+            yield value * _SCALES[tail["scale"]]
+        elif tail["prefix"]:
+            yield from (value * factor for factor in _PREFIXES[tail["prefix"]])
+        elif tail["divisor"]:
+            if int(tail["divisor"]):
+                yield value / int(tail["divisor"])
+        else:
+            dimension, factor = _UNIT[tail["unit"]]
+            measure = value * factor
+            yield from (measure / other for other in _FACTORS[dimension])
+            if (
+                before is not None
+                and before[0] == dimension
+                and _TOGETHER.fullmatch(text, before[1], match.start()) is not None
+            ):
+                measure += before[2]  # "5 ft 10 in"
+                yield from (measure / other for other in _FACTORS[dimension])
+            before = dimension, tail.end(), measure
 
 
 def rounded(number: float) -> float:
@@ -135,34 +168,10 @@ def rounded(number: float) -> float:
     return number if number.is_integer() and abs(number) < 1e15 else float(f"{number:.10g}")
 
 
-def _with_digits(text: str) -> str:
+def _with_digits(text: str, words: set[str]) -> str:
     """Spelled numbers as digits, and units that stand alone with their one: "next week" as "1 week"."""
-    text = _WORD.sub(lambda match: f"{_SPELLED[match[1]]:g}", _HYPHEN.sub(" ", text))
+    if "-" in text:
+        text = _HYPHEN.sub(" ", text)
+    if not words.isdisjoint(_FIRST_WORDS):
+        text = _WORD.sub(lambda match: f"{_SPELLED[match[1]]:g}", text)
     return _ONE.sub("1 ", text)
-
-
-def _measured(text: str) -> Iterator[float]:
-    """Each measure in every unit of its kind; neighbours of one kind ("5 ft 10 in") also together."""
-    total = 0.0
-    before: tuple[str, int] | None = None
-    for match in _MEASURED.finditer(text):
-        dimension, factor = _UNIT[match[2]]
-        measure = _value(match[1]) * factor
-        joined = (
-            before is not None
-            and before[0] == dimension
-            and _TOGETHER.fullmatch(text, before[1], match.start()) is not None
-        )
-        total = total + measure if joined else measure
-        for one in {measure, total}:
-            yield from (one / other for other in _factors(dimension))
-        before = dimension, match.end()
-
-
-@lru_cache
-def _factors(dimension: str) -> tuple[float, ...]:
-    return tuple(dict.fromkeys(_UNITS[dimension].values()))
-
-
-def _value(text: str) -> float:
-    return float(text.replace(",", ""))

@@ -178,12 +178,15 @@ class PythonParser:
 
     def parse(self, text: str) -> ParsedTurn:
         """Read one assistant turn; never raises."""
-        found = list(self._calls(text))
+        found = [(span, call) for span, call, _ in self._calls(text)]
         return _assemble(text, found, separators=" \t\r\n,;[]")
 
     def locate(self, text: str) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return _located(self.parse(text), lambda span: _place_of_python(text, span))
+        return tuple(
+            CallPlace(span=_stripped(text, span)) if node is None else _place_of_python(text, span, node)
+            for span, _, node in self._calls(text)
+        )
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
         """Write one assistant turn; the text of malformed calls is kept as it is."""
@@ -193,7 +196,8 @@ class PythonParser:
     def _format_call(self, call: ToolCall) -> str:
         return f"{call.name}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
 
-    def _calls(self, text: str) -> Iterator[tuple[Span, Call]]:
+    def _calls(self, text: str) -> Iterator[tuple[Span, Call, ast.Call | None]]:
+        """Each call with its syntax tree; None: it could not be read."""
         position = 0
         after_call = False
         while True:
@@ -206,9 +210,9 @@ class PythonParser:
             if end is None:
                 line_end = text.find("\n", match.end())
                 position = line_end if line_end >= 0 else len(text)
-                yield (start, position), _malformed(text[start:position], "unclosed parenthesis")
+                yield (start, position), _malformed(text[start:position], "unclosed parenthesis"), None
             else:
-                yield (start, end), _call_of_python(text[start:end])
+                yield (start, end), *_call_of_python(text[start:end])
                 position = end
             after_call = True
 
@@ -541,7 +545,7 @@ def _end_of_string(text: str, opening: int) -> int | None:
     return None
 
 
-def _call_of_python(text: str) -> Call:
+def _call_of_python(text: str) -> tuple[Call, ast.Call | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -555,20 +559,16 @@ def _call_of_python(text: str) -> Call:
         _check_writable(arguments)
         _check_depth(text, arguments)
     except _Unreadable as error:
-        return _malformed(text, str(error))
+        return _malformed(text, str(error)), None
     except SyntaxError as error:
-        return _malformed(text, f"invalid syntax: {error.msg}")
+        return _malformed(text, f"invalid syntax: {error.msg}"), None
     except (ValueError, RecursionError, MemoryError) as error:
-        return _malformed(text, f"cannot be read: {type(error).__name__}")
-    return ToolCall(name=text[: text.index("(")], arguments=arguments)
+        return _malformed(text, f"cannot be read: {type(error).__name__}"), None
+    return ToolCall(name=text[: text.index("(")], arguments=arguments), node
 
 
-def _place_of_python(text: str, span: Span) -> CallPlace:
+def _place_of_python(text: str, span: Span, node: ast.Call) -> CallPlace:
     source = text[slice(*span)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        node = ast.parse(source, mode="eval").body
-    assert isinstance(node, ast.Call)
     at = _character_places(source, span[0])
     keys: dict[str, Span] = {}
     values: dict[str, Span] = {}
