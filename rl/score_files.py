@@ -181,7 +181,7 @@ def score_chunk(chunk: Chunk, scheme_: Scheme, *, skip_bad: bool) -> Scored:
             total += line["score"]
         for error in line["errors"]:
             kinds[error["kind"]] = kinds.get(error["kind"], 0) + 1
-        lines.append(_ENCODER.encode(line))
+        lines.append(_encode(line))
     return Scored(
         lines="".join(f"{line}\n" for line in lines).encode(),
         num=len(lines),
@@ -192,7 +192,8 @@ def score_chunk(chunk: Chunk, scheme_: Scheme, *, skip_bad: bool) -> Scored:
     )
 
 
-_ENCODER = json.JSONEncoder()
+def _encode(line: dict[str, Json]) -> str:
+    return json.dumps(line)
 
 
 def _refuse(name: str) -> NoReturn:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from envs.actions import ACTIONS, CHANGE_TOOLS, TALK_TO_USER
+from envs.actions import ACTION_NAMES, ACTIONS, CHANGE_TOOLS, TALK_TO_USER
 from envs.schema import check_schema
 from envs.types import Call, Json, MalformedCall, Message, Task, TaskKind, ToolCall, ToolSpec
 from rewards.classify import judge
@@ -24,6 +24,7 @@ from rollout.trajectory import Trajectory
 from rollout.unrendered import unrendered
 
 FIELDS = ("id", "tools", "query", "history", "calls", "text", "grammar", "reference", "ordered")
+_FIELDS = frozenset(FIELDS)
 JSON_FIELDS = ("tools", "history", "calls", "reference")
 """Those that are JSON strings in Parquet."""
 
@@ -77,10 +78,16 @@ def _recorded_reply(record: Json) -> Recorded:
         ordered=bool(ordered),
         kind=_kind(reference, ordered=bool(ordered)),
     )
-    names = {tool.name for tool in tools}
-    offered = [*tools, *(action for action in ACTIONS if action.name not in names)]
-    trajectory = unrendered(task, [(message, ())], tools=offered)
+    trajectory = unrendered(task, [(message, ())], tools=_with_actions(tools))
     return Recorded(record_id=record_id, trajectory=trajectory, text=text, parser=parser)
+
+
+def _with_actions(tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+    """The tools and the actions: of one name, the record's own."""
+    if any(tool.name in ACTION_NAMES for tool in tools):
+        names = {tool.name for tool in tools}
+        return (*tools, *(action for action in ACTIONS if action.name not in names))
+    return tools + ACTIONS
 
 
 def score_record(record: Json, scheme: Scheme) -> dict[str, Json]:
@@ -130,11 +137,10 @@ def _error_json(error: CallError, places: Sequence[CallPlace]) -> dict[str, Json
 
 def _check_fields(record: Mapping[str, Json]) -> None:
     """A field that nobody knows is of the user's own, unless it looks like a slip of the pen."""
-    for name in record:
-        if name not in FIELDS:
-            meant = _nearest(name)
-            if meant and meant not in record:
-                raise ValueError(f"unknown field {name!r}; did you mean {meant!r}?")
+    for name in record.keys() - _FIELDS:
+        meant = _nearest(name)
+        if meant and meant not in record:
+            raise ValueError(f"unknown field {name!r}; did you mean {meant!r}?")
 
 
 @lru_cache(maxsize=4096)
@@ -148,13 +154,20 @@ def _tools(value: Json, called: Collection[str]) -> tuple[ToolSpec, ...]:
         raise ValueError(f"tools: expected a list of function schemas, got {shown(value)}")
     found: dict[str, ToolSpec] = {}
     for index, item in enumerate(value):
-        tool = _tool(item, index, called)
-        if found.setdefault(tool.name, tool) != tool:
-            raise ValueError(f"tools[{index}]: there is another tool named {tool.name!r}")
+        tool = _tool(item, index)
+        name = tool.name
+        if name in found and found[name] != tool:
+            raise ValueError(f"tools[{index}]: there is another tool named {name!r}")
+        if name in called:
+            try:
+                check_schema(tool.parameters)
+            except ValueError as error:
+                raise ValueError(f"tools[{index}].parameters: {error}") from error
+        found[name] = tool
     return tuple(found.values())
 
 
-def _tool(value: Json, index: int, called: Collection[str]) -> ToolSpec:
+def _tool(value: Json, index: int) -> ToolSpec:
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         raise ValueError(f"tools[{index}]: expected a function schema with a name, got {shown(value)}")
@@ -164,11 +177,6 @@ def _tool(value: Json, index: int, called: Collection[str]) -> ToolSpec:
         raise ValueError(f"tools[{index}].description: expected a string, got {shown(description)}")
     if not isinstance(parameters, dict):
         raise ValueError(f"tools[{index}].parameters: expected a JSON schema, got {shown(parameters)}")
-    if function["name"] in called:
-        try:
-            check_schema(parameters)
-        except ValueError as error:
-            raise ValueError(f"tools[{index}].parameters: {error}") from error
     return ToolSpec(name=function["name"], description=description, parameters=parameters)
 
 

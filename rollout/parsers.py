@@ -20,6 +20,9 @@ from envs.types import Call, Json, MalformedCall, ToolCall
 Span = tuple[int, int]
 """First character and the one after the last."""
 
+_MANY_DIGITS = 3000
+"""Too few hexadecimal digits for an integer that Python refuses to write down."""
+
 MAX_DEPTH = 64
 """Objects and arrays within each other. A call nested deeper is malformed: no tool asks for it."""
 
@@ -442,7 +445,7 @@ def _load_json(text: str) -> Json:
         raise _Unreadable(f"invalid JSON: {error.msg} at character {error.pos}") from None
     except ValueError as error:
         raise _Unreadable(f"invalid JSON: {error}") from None
-    _check_writable(value)
+    _check_writable(text, value)
     _check_depth(text, value)
     return value
 
@@ -464,8 +467,10 @@ def _check_depth(text: str, value: Json) -> None:
         ]
 
 
-def _check_writable(value: Json) -> None:
+def _check_writable(text: str, value: Json) -> None:
     """A value must survive being written down: JSON allows lone surrogates, UTF-8 does not."""
+    if text.isascii() and "\\" not in text and len(text) < _MANY_DIGITS:
+        return  # What has no escapes and room for no endless number.
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -556,7 +561,7 @@ def _call_of_python(text: str) -> tuple[Call, ast.Call | None]:
         if None in names:
             raise _Unreadable("** is not allowed")
         arguments = _object_of_pairs([(keyword.arg or "", _literal(keyword.value)) for keyword in node.keywords])
-        _check_writable(arguments)
+        _check_writable(text, arguments)
         _check_depth(text, arguments)
     except _Unreadable as error:
         return _malformed(text, str(error)), None
