@@ -126,9 +126,9 @@ class ErrorReward:
     def reply(self, trajectory: Trajectory, verdict: Verdict) -> Reply:
         """Score one recorded reply: the mean of the calls' rows, as the paper scores a single call.
 
-        A reference call that was not even attempted is worth `never_called`. A deferral that was missed is judged by
-        the calls that missed it, and is not one more of the reference calls. Where no call is right and none was made,
-        that is worth as much as a right call.
+        Reference calls beyond the number of calls made are worth `never_called`. A deferral that was missed is judged
+        by the calls that missed it, and is not one more of the reference calls. Where no call is right and none was
+        made, that is worth as much as a right call.
         """
         reference = trajectory.task.reference
         if reference is None:
@@ -138,16 +138,15 @@ class ErrorReward:
         for match in verdict.matches:
             is_deferral = reference[match.reference].name in DEFERRALS
             total += table["right_deferral" if is_deferral else "right"]
-        num_missed = 0
+        num_made, num_wanted = len(made_calls(trajectory)), len(reference)
         if verdict.errors:
             for _, errors in _calls(verdict.errors):
                 row = row_of(errors, table)
                 total += 0.0 if row is None else table[row]
-            kinds = [error.kind for error in verdict.errors]
-            total += table["never_called"] * kinds.count(ErrorKind.MISSING_CALL)
-            if ErrorKind.MISSED_DEFERRAL in kinds:
-                num_missed = sum(reference[j].name in DEFERRALS for j in verdict.open)
-        num = max(len(made_calls(trajectory)), len(reference) - num_missed)
+            if any(error.kind == ErrorKind.MISSED_DEFERRAL for error in verdict.errors):
+                num_wanted -= sum(reference[j].name in DEFERRALS for j in verdict.open)
+        num = max(num_made, num_wanted)
+        total += table["never_called"] * (num - num_made)
         return Reply(value=total / num if num else table["right"])
 
 
