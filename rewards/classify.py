@@ -367,7 +367,7 @@ class _Judge:
         if wanted is None or j is None or wanted.name != call.name or not self._in_order(call, j, tool):
             self._judge_tool(position, call, j, duplicate=duplicate)
             self._report_problems(position, call, tool)
-            if not self.known or (wanted is not None and wanted.name == call.name):
+            if not self.known or self._only_asks() or (wanted is not None and wanted.name == call.name):
                 self._judge_grounding(position, call, tool, None, missed=missed)
             return
         wrong = self._report_problems(position, call, tool)
@@ -394,6 +394,8 @@ class _Judge:
             if self.kind == TaskKind.UNMATCHED_TOOLS and self.gate is not None:
                 self._report(ErrorKind.IRRELEVANT_TOOL, position, detail=f"{call.name} cannot serve the request")
             return
+        if self._only_asks():
+            return
         serving = [wanted.name for wanted in self.reference if wanted.name not in DEFERRALS]
         unserved = self.kind == TaskKind.UNMATCHED_TOOLS and not any(name in self.tools for name in serving)
         if not serving or unserved:
@@ -402,6 +404,10 @@ class _Judge:
             self._report(ErrorKind.WRONG_TOOL, position, detail=f"expected {self.reference[j].name}")
         elif not duplicate:
             self._report(ErrorKind.EXTRA_CALL, position, detail=f"{call.name}: a call too many")
+
+    def _only_asks(self) -> bool:
+        """Whether the reference is a question alone: which tool serves the request is not said."""
+        return bool(self.reference) and all(wanted.name == TALK_TO_USER for wanted in self.reference)
 
     def _judge_grounding(
         self, position: int, call: ToolCall, tool: ToolSpec, wanted: ToolCall | None, *, missed: bool

@@ -53,7 +53,8 @@ GOLDEN = {
     # What it crashes on, as documented.
     "unknown tool": (call("h", a="x"), call("f", a="x"), None, 0.0),
     "schema without required": (
-        call("f", a="x"), call("f", a="x"), ToolSpec(name="f", parameters={"properties": {"a": {"type": "string"}}}), 1.0
+        call("f", a="x"), call("f", a="x"), ToolSpec(name="f", parameters={"properties": {"a": {"type": "string"}}}),
+        1.0
     ),
     "parameter without type": (
         call("f", a=1), call("f", a=1), ToolSpec(name="f", parameters={"properties": {"a": {"anyOf": []}}}), 1.0
