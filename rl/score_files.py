@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn
 
 from envs.types import Json
 from rewards.replies import Scheme
-from rewards.schemes import SCHEMES, scheme
+from rewards.schemes import scheme
 from rl.scoring import JSON_FIELDS, BadRecord, score_record
 
 CHUNK_BYTES = 1 << 20

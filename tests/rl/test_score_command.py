@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rewards.schemes import SCHEMES
 from rl import score_files
 from rl.__main__ import main
 
@@ -179,7 +180,7 @@ def test_neither_torch_nor_ray_is_imported(tmp_path):
         "assert not heavy, heavy\n"
         "sys.exit(code)\n"
     )
-    for scheme in score_files.SCHEMES:
+    for scheme in SCHEMES:
         words = [sys.executable, "-c", program, "score", "in.jsonl", "--out", "out.jsonl", "--scheme", scheme]
         found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=120)
         assert found.returncode == 0, found.stderr

@@ -171,7 +171,9 @@ BAD = {
     "grammar": (record(calls=None, text="f()"), "grammar: expected one of hermes, python, react, got null"),
     "reference": (record(reference={}), "reference: expected a list of calls, got {}"),
     "reference call": (record(reference=[{"name": ""}]), "reference[0]: expected"),
-    "reference arguments": (record(reference=[{"name": "f", "arguments": "{"}]), "reference[0].arguments: invalid JSON"),
+    "reference arguments": (
+        record(reference=[{"name": "f", "arguments": "{"}]), "reference[0].arguments: invalid JSON"
+    ),
     "ordered": (record(ordered="yes"), 'ordered: expected true or false, got "yes"'),
     "slip": (record(reference=None, refrence=[]), "unknown field 'refrence'; did you mean 'reference'?"),
 }  # fmt: skip
