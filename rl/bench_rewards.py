@@ -19,8 +19,7 @@ from pathlib import Path
 from envs.toolworld import ToolWorldTasks
 from envs.toolworld.demonstrator import Demonstrator
 from envs.types import Json, MalformedCall, Message, Task, ToolCall
-from rewards.schemes import scheme
-from rl.score_files import chunks, score_chunk
+from rl.score_files import chunks, scored_chunks
 from rollout.parsers import PARSERS
 
 NUM_TASKS = 5000
@@ -119,13 +118,11 @@ def measure_speed(path: Path, scheme_name: str, num_lines: int, num_calls: int) 
         num_lines: how many lines the file has.
         num_calls: how many calls they hold.
     """
-    score = scheme(scheme_name)
-    for chunk in islice(chunks(path), 1):
-        score_chunk(chunk, score, skip_bad=False)
+    for _ in scored_chunks(islice(chunks(path), 1), scheme_name, skip_bad=False):
+        pass
     started = time.process_time()
     num = 0
-    for chunk in chunks(path):
-        scored = score_chunk(chunk, score, skip_bad=False)
+    for _, scored in scored_chunks(chunks(path), scheme_name, skip_bad=False):
         assert not scored.faults, scored.faults
         num += scored.num
     seconds = time.process_time() - started

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import secrets
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +25,7 @@ from typing import IO, Any, NoReturn
 from envs.types import Json
 from rewards.replies import Scheme
 from rewards.schemes import scheme
-from rl.scoring import JSON_FIELDS, BadRecord, score_record
+from rl.scoring import JSON_FIELDS, BadRecord, ToolList, score_record
 
 CHUNK_BYTES = 1 << 20
 CHUNK_ROWS = 1024
@@ -159,8 +160,16 @@ def _parquet(path: Path) -> Iterator[Any]:
 # One chunk.
 
 
-def score_chunk(chunk: Chunk, scheme_: Scheme, *, skip_bad: bool) -> Scored:
-    """Score the lines of a chunk, to the first that cannot be scored unless those are skipped."""
+def score_chunk(chunk: Chunk, scheme_: Scheme, *, skip_bad: bool, reader: RecordReader | None = None) -> Scored:
+    """Score the lines of a chunk, to the first that cannot be scored unless those are skipped.
+
+    Args:
+        chunk: lines or rows.
+        scheme_: what scores them.
+        skip_bad: whether to go on after a line that cannot be scored.
+        reader: one for all chunks of a file remembers their tools.
+    """
+    reader = reader or RecordReader()
     lines: list[str] = []
     faults: list[Fault] = []
     kinds: dict[str, int] = {}
@@ -169,7 +178,7 @@ def score_chunk(chunk: Chunk, scheme_: Scheme, *, skip_bad: bool) -> Scored:
         if isinstance(item, bytes) and item.isspace():
             continue
         try:
-            line = score_record(_record(item, first=number == 1), scheme_)
+            line = score_record(reader.read(item, first=number == 1), scheme_)
         except BadRecord as error:
             faults.append(Fault(number=number, reason=" ".join(str(error).split())))
             if skip_bad:
@@ -210,22 +219,79 @@ def _finite(text: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
-def _record(item: Item, *, first: bool) -> Json:
-    """The record of a line or row.
-
-    Raises:
-        BadRecord: it is not JSON.
+class RecordReader:
+    """Lines and rows -> records. Most of a line are its tools, and most tools stand in many lines: they are known by
+    their text, and only what is left of the line is read.
     """
-    if isinstance(item, dict):
-        record = {name: value for name, value in item.items() if value is not None}
-        columns = [name for name in JSON_FIELDS if isinstance(record.get(name), str)]
-        return record | {name: _decode(record[name], f"column {name}: ") for name in columns}
-    if not item:
-        raise BadRecord(f"longer than {MAX_LINE_BYTES >> 20} MiB")
-    try:
-        return _decode(item.decode("utf-8-sig" if first else "utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadRecord(f"not UTF-8: {error.reason} at byte {error.start + 1}") from error
+
+    def __init__(self) -> None:
+        self._lists: dict[str, list[tuple[str, ToolList]]] = {}
+        """By the beginning of the text: the newest lists that begin so."""
+        self._num_characters = 0
+        self._mark = secrets.randbits(60)
+        """Stands for the tools in what is left of a line."""
+
+    def read(self, item: Item, *, first: bool = False) -> Json:
+        """The record of a line or row.
+
+        Raises:
+            BadRecord: it is not JSON.
+        """
+        if isinstance(item, dict):
+            record = {name: value for name, value in item.items() if value is not None}
+            columns = [name for name in JSON_FIELDS if isinstance(record.get(name), str)]
+            return record | {name: _decode(record[name], f"column {name}: ") for name in columns}
+        if not item:
+            raise BadRecord(f"longer than {MAX_LINE_BYTES >> 20} MiB")
+        try:
+            text = item.decode("utf-8-sig" if first else "utf-8")
+        except UnicodeDecodeError as error:
+            raise BadRecord(f"not UTF-8: {error.reason} at byte {error.start + 1}") from error
+        start = text.find(_TOOLS)
+        if start >= 0:
+            start += len(_TOOLS)
+            record = self._with_tools(text, start + 1 if text.startswith(" ", start) else start)
+            if record is not None:
+                return record
+        return _decode(text)
+
+    def _with_tools(self, text: str, start: int) -> dict[str, Json] | None:
+        """The record whose tools stand at `start`; None if that cannot be relied on."""
+        if not text.startswith("[", start):
+            return None
+        try:
+            tools, end = self._list_at(text, start)
+            record = _DECODER.decode(f"{text[:start]}{self._mark}{text[end:]}")
+        except (ValueError, RecursionError):
+            return None  # The line is read as a whole, and what is wrong with it told from that.
+        if not isinstance(record, dict) or record.get("tools") != self._mark:
+            return None
+        record["tools"] = tools
+        return record
+
+    def _list_at(self, text: str, start: int) -> tuple[ToolList, int]:
+        known = self._lists.setdefault(text[start : start + _HEAD], [])
+        for written, tools in known:
+            if text.startswith(written, start):
+                return tools, start + len(written)
+        value, end = _DECODER.raw_decode(text, start)
+        tools = ToolList(value)
+        self._num_characters += end - start
+        if self._num_characters > _MAX_CHARACTERS:
+            self._lists, self._num_characters = {}, 0
+            known = self._lists.setdefault(text[start : start + _HEAD], [])
+        known.insert(0, (text[start:end], tools))
+        del known[_NUM_ALIKE:]
+        return tools, end
+
+
+_TOOLS = '"tools":'
+_HEAD = 100
+"""Characters that tell most lists apart."""
+_NUM_ALIKE = 8
+"""Lists with the same head that are kept."""
+_MAX_CHARACTERS = 1 << 24
+"""Of the text of all lists that are kept."""
 
 
 def _decode(text: str, where: str = "") -> Json:
@@ -256,9 +322,9 @@ def scored_chunks(
         num_jobs: processes.
     """
     if num_jobs == 1:
-        score = scheme(scheme_name)
+        score, reader = scheme(scheme_name), RecordReader()
         for chunk in pieces:
-            yield chunk, score_chunk(chunk, score, skip_bad=skip_bad)
+            yield chunk, score_chunk(chunk, score, skip_bad=skip_bad, reader=reader)
         return
     # Spawned: a fork would take the threads of the progress bar with it.
     with ProcessPoolExecutor(
@@ -283,10 +349,10 @@ _worker: Callable[[Chunk], Scored] | None = None
 
 def _start_worker(scheme_name: str, skip_bad: bool) -> None:
     global _worker
-    score = scheme(scheme_name)
+    score, reader = scheme(scheme_name), RecordReader()
 
     def work(chunk: Chunk) -> Scored:
-        return score_chunk(chunk, score, skip_bad=skip_bad)
+        return score_chunk(chunk, score, skip_bad=skip_bad, reader=reader)
 
     _worker = work
 

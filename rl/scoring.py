@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,6 +31,18 @@ JSON_FIELDS = ("tools", "history", "calls", "reference")
 
 class BadRecord(ValueError):
     """The record is none that can be scored."""
+
+
+class ToolList(list[Json]):
+    """The `tools` of a record, as they stand in many records of a file: they are read once."""
+
+    __slots__ = ("proven", "specs")
+
+    def __init__(self, tools: list[Json]) -> None:
+        super().__init__(tools)
+        self.specs: tuple[ToolSpec, ...] | None = None
+        self.proven: set[str] = set()
+        """Names of those whose schema was proven."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,23 +160,38 @@ def _nearest(name: str) -> str:
     return next(iter(difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.85)), "")
 
 
-def _tools(value: Json, called: Collection[str]) -> tuple[ToolSpec, ...]:
+def _tools(value: Json, called: Set[str]) -> tuple[ToolSpec, ...]:
     """The tools; of those that were called, the schema is proven: the others' are not used."""
+    if isinstance(value, ToolList):
+        if value.specs is None:
+            value.specs = _specs(value)
+        _prove(value.specs, called - value.proven if value.proven else called)
+        value.proven.update(called)
+        return value.specs
     if not isinstance(value, list):
         raise ValueError(f"tools: expected a list of function schemas, got {shown(value)}")
+    specs = _specs(value)
+    _prove(specs, called)
+    return specs
+
+
+def _specs(value: list[Json]) -> tuple[ToolSpec, ...]:
     found: dict[str, ToolSpec] = {}
     for index, item in enumerate(value):
         tool = _tool(item, index)
-        name = tool.name
-        if name in found and found[name] != tool:
-            raise ValueError(f"tools[{index}]: there is another tool named {name!r}")
-        if name in called:
+        if tool.name in found and found[tool.name] != tool:
+            raise ValueError(f"tools[{index}]: there is another tool named {tool.name!r}")
+        found[tool.name] = tool
+    return tuple(found.values())
+
+
+def _prove(tools: Sequence[ToolSpec], called: Set[str]) -> None:
+    for tool in tools if called else ():
+        if tool.name in called:
             try:
                 check_schema(tool.parameters)
             except ValueError as error:
-                raise ValueError(f"tools[{index}].parameters: {error}") from error
-        found[name] = tool
-    return tuple(found.values())
+                raise ValueError(f"tools: {tool.name}: {error}") from error
 
 
 def _tool(value: Json, index: int) -> ToolSpec:

@@ -202,3 +202,57 @@ def test_a_file_of_any_length_takes_the_memory_of_a_few_chunks(tmp_path, monkeyp
     next(scored)
     assert len(taken) <= 2 * 2 + 1
     scored.close()
+
+
+TRICKY = {
+    "plain": '{"id": 1, "tools": [{"name": "f"}], "x": 1}',
+    "the same tools in another line": '{"id": 2, "tools": [{"name": "f"}], "query": "y"}',
+    "without spaces": '{"id":1,"tools":[{"name":"f"}]}',
+    "tools that begin alike": '{"tools": [{"name": "f"}, {"name": "g"}]}',
+    "an inner field of the name": '{"x": {"tools": [{"name": "f"}]}, "tools": [{"name": "g"}]}',
+    "an inner field alone": '{"x": {"tools": [{"name": "f"}]}}',
+    "a text that quotes it": '{"query": "\\"tools\\": [{\\"name\\": \\"f\\"}]", "tools": []}',
+    "twice": '{"tools": [{"name": "f"}], "tools": [{"name": "h"}]}',
+    "no list": '{"tools": {"name": "f"}}',
+    "no object": '[{"tools": [{"name": "f"}]}]',
+    "empty": '{"tools": []}',
+}
+
+
+def test_tools_that_are_known_by_their_text_are_what_the_line_says():
+    reader = score_files.RecordReader()
+    for _ in range(2):
+        for name, line in TRICKY.items():
+            assert reader.read(line.encode()) == json.loads(line), name
+
+
+@pytest.mark.parametrize("line", ['{"tools": [{"name": "f"}], }', '{"tools": [{"name": "f"', '{"tools": [1] x'])
+def test_what_is_wrong_with_a_line_is_told_of_the_whole_line(line):
+    reader = score_files.RecordReader()
+    reader.read(b'{"tools": [{"name": "f"}]}')
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads(line)
+    with pytest.raises(ValueError, match=f"at character {caught.value.pos + 1}$"):
+        reader.read(line.encode())
+
+
+def test_tools_are_forgotten_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(score_files, "_MAX_CHARACTERS", 1000)
+    reader = score_files.RecordReader()
+    for number in range(300):
+        line = json.dumps({"id": number, "tools": [{"name": f"tool {number}"}]})
+        assert reader.read(line.encode())["tools"] == [{"name": f"tool {number}"}]
+        assert sum(len(text) for known in reader._lists.values() for text, _ in known) <= 1100
+    for number in range(20):
+        reader.read(json.dumps({"tools": [{"name": "x" * 200, "number": number}]}).encode())
+        assert all(len(known) <= score_files._NUM_ALIKE for known in reader._lists.values())
+
+
+def test_a_schema_is_proven_for_each_tool_that_is_called_though_the_tools_are_known(tmp_path, capsys):
+    broken = {"name": "broken", "parameters": {"type": "object", "properties": {"a": {"type": "text"}}}}
+    rows = [record(0) | {"tools": [BOOK, broken]}, record(1) | {"tools": [BOOK, broken]}]
+    rows[1]["calls"] = [{"name": "broken", "arguments": {}}]
+    path = write(tmp_path / "in.jsonl", "\n".join(map(json.dumps, [*rows, rows[1]])))
+    assert main(["score", str(path), "--out", str(tmp_path / "out.jsonl"), "--skip-bad"]) == 0
+    assert [line["id"] for line in read(tmp_path / "out.jsonl")] == [0]
+    assert capsys.readouterr().err.count("tools: broken: not a JSON schema") == 2

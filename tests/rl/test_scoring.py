@@ -152,7 +152,7 @@ BAD = {
     "parameters": (record(tools=[BOOK | {"parameters": "x"}]), 'tools[0].parameters: expected a JSON schema, got "x"'),
     "schema": (
         record(tools=[BOOK | {"parameters": {"properties": {"city": {"type": "text"}}}}]),
-        "tools[0].parameters: not a JSON schema",
+        "tools: book: not a JSON schema",
     ),
     "schema from elsewhere": (
         record(tools=[BOOK | {"parameters": {"properties": {"city": {"$ref": "http://127.0.0.1/x"}}}}]),
