@@ -14,13 +14,13 @@ import math
 import secrets
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, BinaryIO, NoReturn
 
 from envs.types import Json
 from rewards.replies import Scheme
@@ -125,7 +125,7 @@ def _line_chunks(path: Path) -> Iterator[Chunk]:
         raise Unreadable(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _skip_line(file: IO[bytes], line: bytes) -> None:
+def _skip_line(file: BinaryIO | gzip.GzipFile, line: bytes) -> None:
     while line and not line.endswith(b"\n"):
         line = file.readline(CHUNK_BYTES)
 
@@ -312,7 +312,7 @@ def _decode(text: str, where: str = "") -> Json:
 
 def scored_chunks(
     pieces: Iterable[Chunk], scheme_name: str, *, skip_bad: bool, num_jobs: int = 1
-) -> Iterator[tuple[Chunk, Scored]]:
+) -> Generator[tuple[Chunk, Scored], None, None]:
     """Score chunks in order, in this process or in several others.
 
     Args:

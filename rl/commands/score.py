@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from rewards.schemes import DEFAULT_SCHEME, SCHEMES
 from rl.console import make_console, make_progress
-from rl.errors import BadInput
+from rl.errors import BadInput, RunFailed
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
                     errors.print(f"skipped {message}", markup=False, soft_wrap=True)
                 rate = f"{sums.num / max(time.monotonic() - started, 1e-3):,.0f} lines/s"
                 progress.update(bar, completed=chunk.position / unit, rate=rate)
+    except BrokenProcessPool as error:
+        raise RunFailed(f"a process was killed; the {sums.num} lines scored before are in {out}") from error
     except Unreadable as error:
         raise BadInput(f"{error}; the {sums.num} lines scored before are in {out}") from error
     except OSError as error:

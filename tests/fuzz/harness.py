@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib import import_module
+from typing import Any
 
-import atheris
+atheris: Any = import_module("atheris")
 
 with atheris.instrument_imports(include=["envs", "rollout", "rewards", "rl"]):
     from targets import TARGETS
