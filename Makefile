@@ -10,7 +10,7 @@ RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train train-quick control test test-slow lint format lock
+.PHONY: help setup train train-quick control test test-slow fuzz lint format lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,13 @@ test: $(STAMP) ## the tests, without the slow ones and those that need a GPU
 
 test-slow: $(STAMP) ## all tests that need no GPU: real Ray, vLLM and DeepSpeed; minutes
 	@$(RUN) $(BIN)/python -m pytest -q -m "not gpu" $(ARGS)
+
+CASES ?= 100000
+fuzz: $(STAMP) ## fuzz parsers, schema checks and score input with atheris (CASES=100000 each; what it finds lies in build/fuzz)
+	@mkdir -p build/fuzz/parse build/fuzz/schema build/fuzz/score
+	@for target in parse schema score; do $(RUN) PYTHONPATH=$(CURDIR) $(BIN)/python tests/fuzz/harness.py $$target \
+	    -runs=$(CASES) -timeout=20 -max_len=400 -len_control=0 -print_final_stats=1 -verbosity=0 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/$$target || exit 1; done
 
 lint: $(STAMP) ## ruff, pyright and the import contracts
 	$(BIN)/ruff check

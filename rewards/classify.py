@@ -152,9 +152,6 @@ class _Judge:
         self.known = task.reference is not None
         self.ordered = task.ordered
         self.reference = _presumed_reference(task.kind) if task.reference is None else task.reference
-        serving = [call for call in self.reference if call.name not in DEFERRALS]
-        # A reference that ends with the question for what is missing does not say what to call after the answer.
-        self.says_what_serves = self.known and (bool(serving) or task.kind != TaskKind.MISSING_ARGUMENT)
         self.errors: list[CallError] = []
         self.matching = ExactMatching()
         self.calls: list[_Made] = []
@@ -289,7 +286,7 @@ class _Judge:
         if call.name != wanted.name:
             return False
         if call.name in DEFERRALS:
-            if not _same_missing(call, wanted):
+            if not same_missing(call, wanted):
                 return False
             return _is_plain_question(call) or not check(call.arguments, tool.parameters)
         if identical(call.arguments, wanted.arguments):
@@ -352,7 +349,7 @@ class _Judge:
         if gate is not None and gate not in self.matching.call_of and self.reference[gate].name == call.name:
             self.attempted.add(gate)
             wrong = self._report_problems(position, call, tool)
-            if not _touches("/missing", wrong) and not _same_missing(call, self.reference[gate]):
+            if not _touches("/missing", wrong) and not same_missing(call, self.reference[gate]):
                 due = ", ".join(sorted(_missing(self.reference[gate])))
                 self._report(ErrorKind.WRONG_VALUE, position, "/missing", f"what is missing: {due}")
             return
@@ -388,7 +385,7 @@ class _Judge:
         if wanted is None or j is None or wanted.name != call.name or not self._in_order(call, j, tool):
             self._judge_tool(position, call, j, duplicate=duplicate)
             self._report_problems(position, call, tool)
-            if not self.says_what_serves or (wanted is not None and wanted.name == call.name):
+            if not self._says_what_serves() or (wanted is not None and wanted.name == call.name):
                 self._judge_grounding(position, call, tool, None, missed=missed)
             return
         wrong = self._report_problems(position, call, tool)
@@ -411,7 +408,7 @@ class _Judge:
 
     def _judge_tool(self, position: int, call: ToolCall, j: int | None, *, duplicate: bool) -> None:
         """An offered tool that is not what the reference holds."""
-        if not self.says_what_serves:
+        if not self._says_what_serves():
             if self.kind == TaskKind.UNMATCHED_TOOLS and self.gate is not None:
                 self._report(ErrorKind.IRRELEVANT_TOOL, position, detail=f"{call.name} cannot serve the request")
             return
@@ -423,6 +420,13 @@ class _Judge:
             self._report(ErrorKind.WRONG_TOOL, position, detail=f"expected {self.reference[j].name}")
         elif not duplicate:
             self._report(ErrorKind.EXTRA_CALL, position, detail=f"{call.name}: a call too many")
+
+    def _says_what_serves(self) -> bool:
+        """Whether the reference tells which tools serve the request; a question alone leaves open what follows it."""
+        names = {wanted.name for wanted in self.reference}
+        if not self.known or names - DEFERRALS:
+            return self.known
+        return self.kind != TaskKind.MISSING_ARGUMENT and names != {TALK_TO_USER}
 
     def _judge_grounding(
         self, position: int, call: ToolCall, tool: ToolSpec, wanted: ToolCall | None, *, missed: bool
@@ -523,7 +527,7 @@ def _missing(call: ToolCall) -> frozenset[str]:
     return frozenset(normalise(name) for name in names if isinstance(name, str))
 
 
-def _same_missing(call: ToolCall, wanted: ToolCall) -> bool:
+def same_missing(call: ToolCall, wanted: ToolCall) -> bool:
     """Whether a deferral asks for what is due; a reference that names nothing accepts every question."""
     return "missing" not in wanted.arguments or _missing(call) == _missing(wanted)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from envs.actions import DEFERRALS, FINISH
 from rewards.classify import Verdict, judge
+from rewards.replies import UNKNOWN_REFERENCE, Reply, made_calls, unscored, why_unscored
 from rewards.types import CallError, ErrorKind, Score
 from rollout.trajectory import Ending, Trajectory
 
@@ -89,10 +90,10 @@ class ErrorReward:
 
     def __call__(self, trajectory: Trajectory) -> Score:
         """Score one trajectory."""
-        if trajectory.ending.is_failure:
-            return unscored(trajectory, f"infrastructure: {trajectory.ending}")
-        if trajectory.task.reference is None:
-            return unscored(trajectory, "the reference is unknown")
+        reason = why_unscored(trajectory, needs_reference=True)
+        reference = trajectory.task.reference
+        if reason or reference is None:
+            return unscored(trajectory, reason)
         verdict = judge(trajectory)
         table = self.severity
         turns: list[int] = []
@@ -104,7 +105,6 @@ class ErrorReward:
             rows.append(row)
             values.append(value)
 
-        reference = trajectory.task.reference
         num_calls = sum(call.name not in DEFERRALS for call in reference)
         for match in verdict.matches:
             if reference[match.reference].name in DEFERRALS:
@@ -122,6 +122,32 @@ class ErrorReward:
         if is_unresolved(trajectory, verdict):
             earn(last, "unresolved", table["unresolved"])
         return _score(trajectory, verdict, turns, rows, values)
+
+    def reply(self, trajectory: Trajectory, verdict: Verdict) -> Reply:
+        """Score one recorded reply: the mean of the calls' rows, as the paper scores a single call.
+
+        Reference calls beyond the number of calls made are worth `never_called`. A deferral that was missed is judged
+        by the calls that missed it, and is not one more of the reference calls. Where no call is right and none was
+        made, that is worth as much as a right call.
+        """
+        reference = trajectory.task.reference
+        if reference is None:
+            return Reply(value=None, unscored=UNKNOWN_REFERENCE)
+        table = self.severity
+        total = 0.0
+        for match in verdict.matches:
+            is_deferral = reference[match.reference].name in DEFERRALS
+            total += table["right_deferral" if is_deferral else "right"]
+        num_made, num_wanted = len(made_calls(trajectory)), len(reference)
+        if verdict.errors:
+            for _, errors in _calls(verdict.errors):
+                row = row_of(errors, table)
+                total += 0.0 if row is None else table[row]
+            if any(error.kind == ErrorKind.MISSED_DEFERRAL for error in verdict.errors):
+                num_wanted -= sum(reference[j].name in DEFERRALS for j in verdict.open)
+        num = max(num_made, num_wanted)
+        total += table["never_called"] * (num - num_made)
+        return Reply(value=total / num if num else table["right"])
 
 
 def row_of(errors: Sequence[CallError], table: Mapping[str, float]) -> str | None:
@@ -176,11 +202,6 @@ def is_unresolved(trajectory: Trajectory, verdict: Verdict) -> bool:
     return silent and any(tool.name == FINISH for tool in trajectory.offered_tools(last))
 
 
-def unscored(trajectory: Trajectory, reason: str) -> Score:
-    """No score, and why."""
-    return Score(per_turn=np.zeros(len(trajectory.turns), dtype=np.float32), unscored=reason)
-
-
 def _calls(errors: Sequence[CallError]) -> list[tuple[int, list[CallError]]]:
     """Errors of each call, by turn; errors of no call are left out."""
     grouped: dict[tuple[int, int], list[CallError]] = {}
@@ -191,8 +212,6 @@ def _calls(errors: Sequence[CallError]) -> list[tuple[int, list[CallError]]]:
 
 
 def _score(trajectory: Trajectory, verdict: Verdict, turns: list[int], rows: list[str], values: list[float]) -> Score:
-    if not trajectory.turns:
-        return unscored(trajectory, "no turn")
     per_turn = [0.0] * len(trajectory.turns)
     parts: dict[str, float] = {}
     for turn, row, value in zip(turns, rows, values, strict=True):

@@ -272,20 +272,29 @@ def pair(made: Sequence[ToolCall | None], reference: Sequence[ToolCall]) -> list
 
     A matching of maximum weight: each reference call is used at most once, and as many calls as possible are paired.
     """
-    if not made or not reference:
-        return [None] * len(made)
     if len(made) == len(reference) == 1:
         return [0]
-    weights = [[similarity(call, wanted) for wanted in reference] for call in made]
-    if len(made) == 1:
-        return [max(range(len(reference)), key=weights[0].__getitem__)]
-    if len(reference) == 1:
-        best = max(range(len(made)), key=lambda row: weights[row][0])
-        return [0 if row == best else None for row in range(len(made))]
+    return best_pairs([[similarity(call, wanted) for wanted in reference] for call in made], len(reference))
+
+
+def best_pairs(weights: Sequence[Sequence[float]], num_columns: int) -> list[int | None]:
+    """For each row of a matrix its column in a matching of maximum weight, None for a row without one.
+
+    Args:
+        weights: [R, C], rows by columns.
+        num_columns: C.
+    """
+    if not weights or not num_columns:
+        return [None] * len(weights)
+    if len(weights) == 1:
+        return [max(range(num_columns), key=weights[0].__getitem__)]
+    if num_columns == 1:
+        best = max(range(len(weights)), key=lambda row: weights[row][0])
+        return [0 if row == best else None for row in range(len(weights))]
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(weights, maximize=True)
-    found: list[int | None] = [None] * len(made)
+    found: list[int | None] = [None] * len(weights)
     for row, column in zip(rows, columns, strict=True):
         found[int(row)] = int(column)
     return found

@@ -126,6 +126,12 @@ class Moments:
         return self._is_soon or any(time in self._times for time in _times(value))
 
 
+def same_date(one: str, other: str) -> bool:
+    """Whether two texts are the same day, each written in one of the ways; not if a text may mean two days."""
+    days, others = set(_dates(one, whole=True)), set(_dates(other, whole=True))
+    return days == others and len(days) == 1 and all(year is not None for year, _, _ in days)
+
+
 def _day(value: YearlessDate) -> date | None:
     year, month, day = value
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rewards.classify import judge
-from rewards.error_reward import unscored
+from rewards.replies import unscored
 from rewards.types import Score
 from rollout.trajectory import Trajectory
 

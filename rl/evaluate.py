@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.actions import ACTION_NAMES
-from envs.types import Json, Task, ToolCall
-from rewards.classify import RELIGN_CLASSES, Verdict, judge
+from envs.types import Json, Task
+from rewards.classify import Verdict, judge
+from rewards.relign import Labelled, labels
 from rewards.types import ErrorKind
+from rl.set_metrics import SetResult, TaskMetrics, format_only, set_metrics, task_metrics
 from rl.statistics import bootstrap_mean, mcnemar, wilson
 from rollout.trajectory import Trajectory
 
@@ -27,6 +28,9 @@ RATES = (
 
 RELIGN_RATE = "hallucination_rate_relign"
 """The rate that is a mean over tasks of a share of calls."""
+
+FORMAT_ONLY = "format_only"
+"""In a comparison: tasks in which the format alone was better in the first run, and in the second."""
 
 RunTasks = Callable[[Sequence[Task]], Awaitable[Sequence[Trajectory]]]
 
@@ -44,6 +48,8 @@ class TaskResult:
     hallucinated_share: float
     """Relign's share of hallucinated calls among the calls of this task; 0 without calls."""
     errors: frozenset[ErrorKind]
+    metrics: TaskMetrics | None = None
+    """What it adds to the metrics of the set; None if the infrastructure failed, or if it was not measured then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +98,7 @@ class Evaluation:
         return {**_rates(self.results), "by_task_kind": by_kind}
 
     def compare(self, other: Evaluation) -> dict[str, Comparison]:
-        """Each rate of this run (first) against another one (second) on the same tasks.
+        """Each rate of this run (first) against another one (second) on the same tasks; and FORMAT_ONLY.
 
         Raises:
             ValueError: the two runs are not on the same tasks in the same order.
@@ -104,7 +110,8 @@ class Evaluation:
             for first, second in zip(self.results, other.results, strict=True)
             if not first.failed and not second.failed
         ]
-        return {rate: _compare([(a.flags[rate], b.flags[rate]) for a, b in pairs]) for rate in RATES}
+        found = {rate: _compare([(a.flags[rate], b.flags[rate]) for a, b in pairs]) for rate in RATES}
+        return found | {FORMAT_ONLY: _compare([format_only(a.errors, b.errors) for a, b in pairs])}
 
 
 async def evaluate(run_tasks: RunTasks, tasks: Sequence[Task]) -> tuple[Evaluation, list[Trajectory]]:
@@ -156,6 +163,7 @@ def result_of(trajectory: Trajectory, verdict: Verdict | None = None) -> TaskRes
             errors=frozenset(),
         )
     verdict = verdict or judge(trajectory)
+    found = labels(trajectory, verdict)
     success = verdict.success
     deferrals = set(verdict.deferrals)
     right = any((match.turn, match.call) in deferrals for match in verdict.matches)
@@ -173,34 +181,23 @@ def result_of(trajectory: Trajectory, verdict: Verdict | None = None) -> TaskRes
             "deferral_recall": verdict.deferred_first if verdict.deferral_due else None,
             "needless_deferral_rate": needless if known and not verdict.deferral_due else None,
         },
-        hallucinated_share=relign_share(trajectory, verdict),
+        hallucinated_share=relign_share(verdict, found),
         errors=frozenset(error.kind for error in verdict.errors),
+        metrics=task_metrics(trajectory, verdict, found),
     )
 
 
-def relign_share(trajectory: Trajectory, verdict: Verdict) -> float:
+def relign_share(verdict: Verdict, found: Sequence[Labelled]) -> float:
     """Relign's hallucinated calls as a share of all calls but the actions; 0 without calls."""
     if verdict.num_calls == 0:
         return 0.0
-    hallucinated = {
-        (error.turn, error.call)
-        for error in verdict.errors
-        if error.kind in RELIGN_CLASSES
-        and error.call is not None
-        and not _is_action(trajectory, error.turn, error.call)
-    }
-    return len(hallucinated) / verdict.num_calls
+    return sum(one.group is not None for one in found) / verdict.num_calls
 
 
 def _faulty_deferral(verdict: Verdict) -> bool:
     """Whether any deferral of the episode was wrong; one repeated because it got no answer is not."""
     faulty = {(error.turn, error.call) for error in verdict.errors}
     return any(place in faulty for place in verdict.deferrals)
-
-
-def _is_action(trajectory: Trajectory, turn: int, call: int) -> bool:
-    made = trajectory.turns[turn].message.calls[call]
-    return isinstance(made, ToolCall) and made.name in ACTION_NAMES
 
 
 def _rates(results: Sequence[TaskResult]) -> dict[str, Json]:
@@ -220,7 +217,14 @@ def _rates(results: Sequence[TaskResult]) -> dict[str, Json]:
         num = sum(kind in result.errors for result in counted)
         errors[str(kind)] = num / len(counted) if counted else None
         intervals[f"errors.{kind}"] = _listed(wilson(num, len(counted)))
-    return {**rates, "errors": errors, "intervals": intervals}
+    sets, set_intervals = set_metrics(
+        [
+            SetResult(subset=result.kind, metrics=result.metrics, errors=result.errors)
+            for result in counted
+            if result.metrics is not None
+        ]
+    )
+    return {**rates, **sets, "errors": errors, "intervals": intervals | set_intervals}
 
 
 def _listed(interval: tuple[float, float] | None) -> list[float] | None:

@@ -19,6 +19,7 @@ from rewards.types import ErrorKind
 from rl.config import Evaluation as EvaluationConfig
 from rl.console import make_progress
 from rl.evaluate import Evaluation, TaskResult, evaluate
+from rl.set_metrics import TaskMetrics
 from rl.task_sets import TaskSet
 from rl.task_sets import task_sets as sets_of
 from rollout.engine import Sampling
@@ -128,6 +129,7 @@ def write_results(folder: Path, evaluation: Evaluation) -> None:
             "flags": dict(result.flags),
             "hallucinated_share": result.hallucinated_share,
             "errors": sorted(result.errors),
+            "metrics": None if result.metrics is None else result.metrics.to_json(),
         }
         for result in evaluation.results
     ]
@@ -144,10 +146,17 @@ def read_results(folder: Path) -> Evaluation:
         lines = [json.loads(line) for line in (folder / RESULTS).read_text().splitlines()]
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: no readable {RESULTS}: {error}") from error
-    return Evaluation(
-        results=tuple(
-            TaskResult(**{**line, "errors": frozenset(ErrorKind(kind) for kind in line["errors"])}) for line in lines
-        )
+    return Evaluation(results=tuple(map(_result, lines)))
+
+
+def _result(line: dict[str, Any]) -> TaskResult:
+    metrics = line.get("metrics")  # Files may be older than this field.
+    return TaskResult(
+        **{
+            **line,
+            "errors": frozenset(ErrorKind(kind) for kind in line["errors"]),
+            "metrics": None if metrics is None else TaskMetrics(**metrics),
+        }
     )
 
 

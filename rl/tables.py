@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-from rl.evaluate import Comparison
+from rl.evaluate import FORMAT_ONLY, Comparison
 from rl.evaluator import read_results
 from rl.report.console import table
 from rl.report.rows import LABELS, Cells, error_cells, kind_cells, p_value, percent, rates_cells
+
+FORMAT_LABEL = "only the format better"
 
 TITLES = {"": "Held-out tasks, tools never seen", "real_apis": "Unseen real API documents"}
 
@@ -75,11 +77,17 @@ def print_paired(console: Console, comparisons: Comparisons, first: str, second:
     """Print success and hallucination of two evaluations with exact McNemar tests; summary.json holds all rates."""
     rows = []
     for place, found in comparisons.items():
-        for rate in ("success", "hallucination_rate", "needless_deferral_rate"):
+        for rate in ("success", "hallucination_rate", "needless_deferral_rate", FORMAT_ONLY):
             one = found[rate]
             difference = "-" if one.difference is None else f"{100 * one.difference:+.1f}"
             rows.append(
-                (f"{place}: {LABELS[rate]}", percent(one.first), percent(one.second), difference, p_value(one.p))
+                (
+                    f"{place}: {LABELS.get(rate, FORMAT_LABEL)}",
+                    percent(one.first),
+                    percent(one.second),
+                    difference,
+                    p_value(one.p),
+                )
             )
     if rows:
         title = f"{second} against {first}, on the same tasks"

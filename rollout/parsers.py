@@ -20,6 +20,12 @@ from envs.types import Call, Json, MalformedCall, ToolCall
 Span = tuple[int, int]
 """First character and the one after the last."""
 
+_MANY_DIGITS = 3000
+"""Too few hexadecimal digits for an integer that Python refuses to write down."""
+
+MAX_DEPTH = 64
+"""Objects and arrays within each other. A call nested deeper is malformed: no tool asks for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedTurn:
@@ -439,12 +445,32 @@ def _load_json(text: str) -> Json:
         raise _Unreadable(f"invalid JSON: {error.msg} at character {error.pos}") from None
     except ValueError as error:
         raise _Unreadable(f"invalid JSON: {error}") from None
-    _check_writable(value)
+    _check_writable(text, value)
+    _check_depth(text, value)
     return value
 
 
-def _check_writable(value: Json) -> None:
+def _check_depth(text: str, value: Json) -> None:
+    """A value must be one that all who walk through it can get to the bottom of."""
+    if text.count("[") + text.count("{") + text.count("(") <= MAX_DEPTH:
+        return
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise _Unreadable("nested too deeply")
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+
+
+def _check_writable(text: str, value: Json) -> None:
     """A value must survive being written down: JSON allows lone surrogates, UTF-8 does not."""
+    if text.isascii() and "\\" not in text and len(text) < _MANY_DIGITS:
+        return  # What has no escapes and room for no endless number.
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -453,6 +479,17 @@ def _check_writable(value: Json) -> None:
         raise _Unreadable(f"not a JSON value: {error}") from None
     except RecursionError:
         raise _Unreadable("nested too deeply") from None
+
+
+def arguments_of_json(name: str, text: str) -> Call:
+    """A call whose arguments were recorded as JSON text, read as strictly as the parsers read; never raises."""
+    try:
+        arguments = _load_json(text)
+    except _Unreadable as error:
+        return MalformedCall(text=text, reason=str(error))
+    if not name or not isinstance(arguments, dict):
+        return MalformedCall(text=text, reason="the arguments are not an object" if name else "no name")
+    return ToolCall(name=name, arguments=arguments)
 
 
 def _call_of_json(text: str, body: str) -> Call:
@@ -524,7 +561,8 @@ def _call_of_python(text: str) -> tuple[Call, ast.Call | None]:
         if None in names:
             raise _Unreadable("** is not allowed")
         arguments = _object_of_pairs([(keyword.arg or "", _literal(keyword.value)) for keyword in node.keywords])
-        _check_writable(arguments)
+        _check_writable(text, arguments)
+        _check_depth(text, arguments)
     except _Unreadable as error:
         return _malformed(text, str(error)), None
     except SyntaxError as error:

@@ -121,9 +121,11 @@ class Trajectory:
         for turn in self.turns:
             if not position <= turn.start <= turn.end <= length:
                 raise ValueError(f"trajectory {self.trajectory_id}: turn span {turn.start}:{turn.end} out of order")
-            if not self.action_mask[turn.start : turn.end].all():
+            if turn.start < turn.end and not self.action_mask[turn.start : turn.end].all():
                 raise ValueError(f"trajectory {self.trajectory_id}: unsampled token in {turn.start}:{turn.end}")
-            if not all(turn.start <= place.span[0] <= place.span[1] <= turn.end for place in turn.places):
+            if turn.places and not all(
+                turn.start <= place.span[0] <= place.span[1] <= turn.end for place in turn.places
+            ):
                 raise ValueError(f"trajectory {self.trajectory_id}: a call outside its turn {turn.start}:{turn.end}")
             position = turn.end
 

@@ -9,6 +9,10 @@ import numpy as np
 from envs.types import Message, Outcome, Task, ToolResult, ToolSpec
 from rollout.trajectory import UNKNOWN_VERSION, Ending, Trajectory, Turn
 
+_NO_IDS = np.zeros(0, dtype=np.int32)
+_NO_MASK = np.zeros(0, dtype=bool)
+_NO_LOGPROBS = np.zeros(0, dtype=np.float32)
+
 
 def unrendered(
     task: Task,
@@ -31,7 +35,6 @@ def unrendered(
         finished: whether the policy ended the episode itself.
         answer: its final answer, if it gave one.
     """
-    nothing = np.zeros(0)
     return Trajectory(
         trajectory_id=trajectory_id or task.task_id,
         group_id=task.task_id,
@@ -41,9 +44,9 @@ def unrendered(
             Turn(message=message, results=tuple(results), start=0, end=0, heard=tuple(words))
             for (message, results), words in zip(replies, heard or [()] * len(replies), strict=True)
         ),
-        token_ids=nothing.astype(np.int32),
-        action_mask=nothing.astype(bool),
-        logprobs=nothing.astype(np.float32),
+        token_ids=_NO_IDS,
+        action_mask=_NO_MASK,
+        logprobs=_NO_LOGPROBS,
         oldest_version=UNKNOWN_VERSION,
         newest_version=UNKNOWN_VERSION,
         ending=Ending.COMPLETED,

@@ -17,6 +17,7 @@ from envs.component import Component
 from envs.types import Task
 from rewards.classify import RELIGN_CLASSES, TL_CLASSES
 from rewards.error_reward import PRESETS
+from rewards.schemes import SCHEMES
 from rewards.types import HALLUCINATIONS, ErrorKind
 from rollout.engine import Sampling
 from rollout.episode import run_episode
@@ -192,9 +193,34 @@ def test_the_table_of_rewards_is_the_code_s():
 
 
 def test_every_rate_is_defined():
-    from rl.evaluate import RATES, RELIGN_RATE
+    from rl.evaluate import FORMAT_ONLY, RATES, RELIGN_RATE
+    from rl.set_metrics import GUARDS, RELIGN
 
     assert {name for row in table(README, "rate") for name in names(row[0])} == {*RATES, RELIGN_RATE}
+    of_sets = {*(f"relign.{name}" for name in RELIGN), *(f"guards.{name}" for name in GUARDS), FORMAT_ONLY}
+    assert {name for row in table(README, "metric of a set") for name in names(row[0])} == of_sets
+
+
+def test_every_scheme_is_described():
+    assert {name for row in table(README, "scheme") for name in names(row[0])} == set(SCHEMES)
+
+
+def test_recorded_calls_are_scored_as_the_page_says(folder):
+    from rl.__main__ import main
+
+    given, scored = [text for language, text in BLOCKS if language == "jsonl"]
+    (command,) = [shlex.split(line) for line in COMMANDS if line.startswith("tether score ")]
+    (folder / command[2]).write_text(given)
+    assert main(command[1:]) == 0
+    assert (folder / command[4]).read_text() == scored
+
+
+def test_every_field_of_a_score_is_described():
+    from rl.scoring import FIELDS
+
+    assert tuple(name for row in table(FORMATS, "field of a reply") for name in names(row[0])) == FIELDS
+    described = [name for row in table(FORMATS, "field of a score") for name in names(row[0])]
+    assert described == ["id", "errors", "score", "unscored"]
 
 
 def test_the_cluster_files_are_those_that_exist():

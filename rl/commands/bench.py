@@ -1,11 +1,15 @@
-"""Measure throughput: `rollout` compares the whole path with the bare engine.
+"""Measure throughput: `rollout` compares the whole path with the bare engine, `rewards` times the scoring of calls.
 
-The whole path is Ray, concurrent multi-turn episodes, parsing, the tool world, rewards and Parquet; the bare engine is
-vLLM's own LLM.generate with the same model, on the same prompts, for as many tokens, with the same number of requests
-at a time. They take turns in one run, so that whatever else the machine does falls on both.
+`rollout`: the whole path is Ray, concurrent multi-turn episodes, parsing, the tool world, rewards and Parquet; the bare
+engine is vLLM's own LLM.generate with the same model, on the same prompts, for as many tokens, with the same number of
+requests at a time. They take turns in one run, so that whatever else the machine does falls on both.
+
+`rewards`: a file of tool-world replies with seeded errors is made and scored by each scheme, in processor time of one
+core, reading and writing included; and `tether score` runs over the whole file, for its peak memory.
 
   tether bench rollout package:tiny
   tether bench rollout my_model one_gpu --num 256 --rounds 5
+  tether bench rewards --lines 1000000
 """
 
 from __future__ import annotations
@@ -16,16 +20,24 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from rewards.schemes import DEFAULT_SCHEME, SCHEMES
 from rl import config as configs
 from rl.commands.train import cluster_and_overrides
 from rl.console import make_console
+from rl.errors import BadInput
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
+    benches = parser.add_subparsers(title="benches", metavar="NAME", dest="name", required=True)
+    _add_rollout(benches.add_parser("rollout", help="the whole path against the bare engine", allow_abbrev=False))
+    _add_rewards(benches.add_parser("rewards", help="calls scored a second, and peak memory", allow_abbrev=False))
+
+
+def _add_rollout(parser: argparse.ArgumentParser) -> None:
     parser.usage = "tether bench rollout MODEL [CLUSTER] [key=value ...] [options]"
-    parser.add_argument("name", choices=("rollout",))
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument(
         "rest", metavar="CLUSTER key=value", nargs="*", default=[], help="where to run, and single settings of it"
@@ -37,8 +49,59 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there, as JSON")
 
 
+def _add_rewards(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "tether bench rewards [options]"
+    parser.add_argument(
+        "--lines",
+        type=int,
+        default=1_000_000,
+        metavar="N",
+        help="of the file whose peak memory counts (default: 1000000)",
+    )
+    parser.add_argument(
+        "--timed-lines", type=int, default=20_000, metavar="N", help="that each scheme is timed on (default: 20000)"
+    )
+    parser.add_argument("--scheme", action="append", choices=tuple(SCHEMES), help="may be repeated (default: all)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there, as JSON")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
+    return _run_rewards(arguments) if arguments.name == "rewards" else _run_rollout(arguments)
+
+
+def _run_rewards(arguments: argparse.Namespace) -> int:
+    from rl.bench_rewards import measure_memory, measure_speed, write_replies
+
+    if min(arguments.lines, arguments.timed_lines) < 1:
+        raise BadInput("--lines and --timed-lines: expected at least 1")
+    console = make_console()
+    result: dict[str, Any] = {"speed": []}
+    with tempfile.TemporaryDirectory(prefix="tether-") as name:
+        folder = Path(name)
+        timed = folder / "timed.jsonl"
+        num_calls = write_replies(timed, arguments.timed_lines)
+        for scheme in arguments.scheme or SCHEMES:
+            speed = measure_speed(timed, scheme, arguments.timed_lines, num_calls)
+            result["speed"].append(speed.to_json())
+            console.print(
+                f"{scheme:<13} {speed.calls_per_second:>8,.0f} calls/s a core "
+                f"({num_calls} calls on {arguments.timed_lines} lines in {speed.seconds:.2f} s of processor time)"
+            )
+        long = folder / "long.jsonl"
+        write_replies(long, arguments.lines)
+        memory = measure_memory(long, folder / "scores.jsonl", arguments.lines, DEFAULT_SCHEME)
+        result["memory"] = memory.to_json()
+        console.print(
+            f"tether score over {memory.num_lines} lines ({memory.file_mb:,.0f} MB): {memory.peak_mb:,.0f} MB at most, "
+            f"{memory.seconds:,.0f} s of processor time"
+        )
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _run_rollout(arguments: argparse.Namespace) -> int:
     cluster, overrides = cluster_and_overrides(arguments.rest)
     overrides = [f"sampling.max_tokens={arguments.max_tokens}", *overrides]
     config = configs.for_model(arguments.model, cluster, overrides)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from envs.types import Json
+from rewards.relign import CLASSES
 from rl.evaluate import RATES, RELIGN_RATE, Comparison
 
 Rates = Mapping[str, Json]
@@ -20,7 +21,22 @@ LABELS: Mapping[str, str] = {
     "deferral_recall": "due deferrals made first",
     "needless_deferral_rate": "needless deferral",
 }
-"""Every rate in the order of the report."""
+"""The rates of tether, in the order of the report."""
+
+SET_LABELS: Mapping[str, str] = {
+    "relign.pass_rate": "passed (Relign, no judge)",
+    "relign.repr": "reliably passed (RePR, no judge)",
+    **{f"relign.hallucination.{name}": f"hallucinated calls: {name}" for name in CLASSES},
+    "relign.utility": "benefit-cost utility, -20 to 20",
+    "relign.benefit_cost_ratio": "benefit-cost ratio",
+    "guards.call_avoidance": "no call where one solves the task",
+    "guards.call_spam": "calls beyond the reference, a task",
+    "guards.malformed_only": "no error but malformed",
+}
+"""Metrics of a set by dotted name: Relign's, over kinds of task alike, and the guards against gaming."""
+
+_PLAIN = frozenset({"relign.utility", "relign.benefit_cost_ratio", "guards.call_spam"})
+"""Those that are no share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +51,9 @@ class Cells:
 def rates_cells(columns: Mapping[str, Rates], title: str = "Rates") -> Cells:
     """Each rate with its interval, one column for each evaluation, such as before, after and control."""
     rows = [(LABELS[rate], *(with_interval(rates, rate) for rates in columns.values())) for rate in LABELS]
+    for name, label in SET_LABELS.items():
+        if any(value_at(rates, name) is not None for rates in columns.values()):
+            rows.append((label, *(with_interval(rates, name) for rates in columns.values())))
     rows.append(("tasks", *(str(rates["n"]) for rates in columns.values())))
     if any(rates.get("failed") for rates in columns.values()):
         rows.append(("left out: infrastructure failed", *(str(rates.get("failed", 0)) for rates in columns.values())))
@@ -90,10 +109,27 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
-def with_interval(rates: Rates, rate: str) -> str:
-    """A rate in per cent with its interval; without one that has no width, as the bootstrap of equal values has."""
-    value = percent(rates.get(rate))
-    interval: Sequence[float] | None = rates.get("intervals", {}).get(rate)
+def with_interval(rates: Rates, name: str) -> str:
+    """A value by dotted name with its interval: in per cent, or as a number if it is no share.
+
+    Without an interval that has no width, as the bootstrap of equal values has.
+    """
+    shown = number if name in _PLAIN else percent
+    value = shown(value_at(rates, name))
+    interval: Sequence[float] | None = rates.get("intervals", {}).get(name)
     if interval is None or interval[0] == interval[1]:
         return value
-    return f"{value} [{percent(interval[0])}, {percent(interval[1])}]"
+    return f"{value} [{shown(interval[0])}, {shown(interval[1])}]"
+
+
+def value_at(rates: Rates, name: str) -> float | None:
+    """A value by dotted name; None if it is not there."""
+    found: Json = rates
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def number(value: float | None) -> str:
+    """A number with two decimals; a dash for none."""
+    return "-" if value is None else f"{value:.2f}"

@@ -1,8 +1,9 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from envs.schema import ProblemKind, check, check_schema, signature
 from envs.types import ToolSpec
@@ -122,3 +123,68 @@ def test_signature_is_one_line():
         == "book_flight(city: string, days: integer, class?: economy|business, date: date, tags?: string[])"
     )
     assert signature(ToolSpec(name="ping")) == "ping()"
+
+
+PLAIN_SCHEMAS = st.recursive(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["string", "integer", "number", "boolean", "array", "object", "null"]),
+            "enum": st.lists(st.sampled_from(["a", "b", ""]), max_size=2),
+            "format": st.sampled_from(["date", "email", "nothing"]),
+            "description": st.just("x"),
+            "default": st.none(),
+        },
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["array", "object"]),
+            "properties": st.dictionaries(st.sampled_from(["a", "b", "c/d"]), inner, max_size=3),
+            "required": st.lists(st.sampled_from(["a", "b", "z"]), max_size=2, unique=True),
+            "items": inner,
+            "additionalProperties": st.booleans(),
+        },
+    ),
+    max_leaves=6,
+)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([1.0, 0.5, "a", "", "2026-01-02", "x@y.z"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "c/d", "z"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(PLAIN_SCHEMAS, st.dictionaries(st.sampled_from(["a", "b", "c/d", "z"]), JSON_VALUES, max_size=3))
+def test_plain_schemas_give_what_jsonschema_gives(schema, arguments):
+    schema = {**schema, "type": "object"}
+    quick = check(arguments, schema)
+    # A keyword that jsonschema has to read, and that changes nothing.
+    assert quick == check(arguments, {**schema, "allOf": [{}]})
+    check_schema(schema)
+    Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:9/schema", "other.json", "#/$defs/nowhere"])
+def test_a_schema_refers_to_nothing_outside_itself(reference):
+    with pytest.raises(ValueError, match="leads nowhere"):
+        check_schema({"type": "object", "properties": {"a": {"$ref": reference}}})
+
+
+def test_a_schema_that_refers_to_itself_without_end_is_refused():
+    with pytest.raises(ValueError, match="without end"):
+        check_schema({"$ref": "#"})
+
+
+def test_a_schema_that_refers_to_its_own_parts_is_used():
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"type": "string"}}}
+    check_schema(schema)
+    assert [problem.kind for problem in check({"a": 1}, schema)] == ["bad_type"]
+
+
+def test_a_number_beyond_all_arithmetic_is_a_bad_value_and_no_crash():
+    schema = {"type": "object", "properties": {"a": {"multipleOf": 0.1}}}
+    assert [problem.kind for problem in check({"a": 10**400}, schema)] == ["bad_format"]

@@ -8,7 +8,7 @@ import pytest
 from envs.actions import ACTIONS
 from envs.types import MalformedCall, Message, Outcome, Task, TaskKind, ToolCall, ToolResult, ToolSpec, ToolStatus
 from rewards.types import ErrorKind
-from rl.evaluate import RATES, RELIGN_RATE, evaluate, measure
+from rl.evaluate import FORMAT_ONLY, RATES, RELIGN_RATE, evaluate, measure
 from rollout.trajectory import Ending, Trajectory, Turn
 
 HOTEL = ToolSpec(
@@ -219,3 +219,75 @@ def test_a_prompt_that_did_not_fit_is_a_task_not_solved_and_no_failure():
     assert not result.failed
     assert result.flags["success"] is False
     assert result.flags["hallucination_rate"] is False
+
+
+def test_relign_metrics_are_averaged_over_kinds_of_task_alike():
+    found = rates(
+        play(solvable("a"), RIGHT, FINISH),
+        play(solvable("b"), RIGHT, FINISH),
+        play(solvable("c"), FINISH),
+        play(missing("m"), WRONG, FINISH),
+    )
+    relign = found["relign"]
+    assert relign["pass_rate"] == pytest.approx((2 / 3 + 1) / 2)
+    assert relign["repr"] == pytest.approx((2 / 3 + 0) / 2)
+    assert relign["utility"] == pytest.approx((40 / 3 - 11) / 2)
+    assert relign["benefit_cost_ratio"] == pytest.approx((2 / 3 / 1.0 + 1 / 1.1) / 2)
+    assert relign["hallucination"] == {"type": 0.0, "timing": 0.0, "format": 0.0, "content": 0.5}
+    assert found["by_task_kind"]["single"]["relign"]["pass_rate"] == pytest.approx(2 / 3)
+    assert "no LLM judge" in relign["judge"]
+    low, high = found["intervals"]["relign.pass_rate"]
+    assert 0 <= low <= relign["pass_rate"] <= high <= 1
+
+
+def test_rates_of_hallucination_by_class_add_up_to_relign_s_rate():
+    found = rates(play(solvable("a"), call("fly"), BROKEN, RIGHT, RIGHT, FINISH))
+    assert found["relign"]["hallucination"] == {"type": 0.25, "timing": 0.25, "format": 0.25, "content": 0.0}
+    assert sum(found["relign"]["hallucination"].values()) == found[RELIGN_RATE]
+
+
+def test_guards_show_avoidance_spam_and_what_is_only_format():
+    found = rates(
+        play(solvable("a"), FINISH),
+        play(solvable("b"), ASK, FINISH),
+        play(solvable("c"), WRONG, WRONG, RIGHT, FINISH),
+        play(solvable("d"), BROKEN, RIGHT, FINISH),
+        play(missing("m"), ASK, FINISH),
+    )
+    guards = found["guards"]
+    assert guards["call_avoidance"] == pytest.approx(2 / 4)
+    assert guards["call_spam"] == pytest.approx((0 + 0 + 2 + 1 + 0) / 5)
+    assert guards["malformed_only"] == pytest.approx(1 / 5)
+    assert found["intervals"]["guards.call_avoidance"][0] < 0.5 < found["intervals"]["guards.call_avoidance"][1]
+    assert found["intervals"]["guards.call_spam"][0] <= 0.6 <= found["intervals"]["guards.call_spam"][1]
+
+
+def test_guards_say_nothing_where_no_reference_is_known():
+    unknown = Task(task_id="u", prompt=solvable().prompt, tools=(HOTEL,))
+    guards = rates(play(unknown, RIGHT, FINISH))["guards"]
+    assert guards == {"call_avoidance": None, "call_spam": None, "malformed_only": 0.0}
+
+
+def test_a_gain_in_format_alone_is_told_apart_from_other_gains():
+    tasks = [solvable(name) for name in "abcd"]
+    before = measure(
+        [
+            play(tasks[0], BROKEN, RIGHT, FINISH),
+            play(tasks[1], BROKEN, WRONG, FINISH),
+            play(tasks[2], BROKEN, WRONG, FINISH),
+            play(tasks[3], RIGHT, FINISH),
+        ],
+        tasks,
+    )
+    after = measure(
+        [
+            play(tasks[0], RIGHT, FINISH),
+            play(tasks[1], WRONG, FINISH),
+            play(tasks[2], RIGHT, FINISH),
+            play(tasks[3], BROKEN, RIGHT, FINISH),
+        ],
+        tasks,
+    )
+    found = before.compare(after)[FORMAT_ONLY]
+    assert (found.n, found.only_first, found.only_second) == (4, 1, 2)
+    assert (found.first, found.second) == (0.25, 0.5)

@@ -1,4 +1,5 @@
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from envs.component import Component
 from envs.tasks import write_tasks
 from envs.types import Message, Outcome, Task
 from rl.config import Evaluation as EvaluationConfig
+from rl.evaluate import RATES
 from rl.evaluator import Evaluator, place, read_results, task_sets
 from rl.tables import paired, print_paired, print_stages, sections
 from rl.task_sets import task_set
@@ -71,6 +73,8 @@ async def test_episodes_and_results_are_kept(tmp_path):
     results = read_results(folder)
     assert len(results.results) == 4
     assert results.results[0].flags["success"] is False
+    metrics = results.results[0].metrics
+    assert metrics is not None and metrics.passed == 0.0
 
 
 async def test_two_evaluations_of_the_same_tasks_can_be_paired(tmp_path):
@@ -82,6 +86,7 @@ async def test_two_evaluations_of_the_same_tasks_can_be_paired(tmp_path):
     out = io.StringIO()
     print_paired(Console(file=out, width=150), found, "before", "after")
     assert "heldout-t1: success" in out.getvalue()
+    assert "heldout-t1: only the format better" in out.getvalue()
 
 
 async def test_the_closing_tables_show_every_set_and_temperature(tmp_path):
@@ -130,3 +135,18 @@ async def test_episodes_come_with_their_evaluation_and_offer_what_was_asked(tmp_
     evaluation, trajectories = await measured.episodes(tasks, 0.0, 0, tmp_path)
     assert [one.task.task_id for one in trajectories] == [result.task_id for result in evaluation.results]
     assert offered == [False] * 3
+
+
+def test_results_of_older_versions_are_read_without_the_metrics_of_the_set(tmp_path):
+    line = {
+        "task_id": "a",
+        "kind": "single",
+        "failed": False,
+        "flags": dict.fromkeys(RATES, True),
+        "hallucinated_share": 0.0,
+        "errors": ["malformed"],
+    }
+    (tmp_path / "results.jsonl").write_text(json.dumps(line) + "\n")
+    (result,) = read_results(tmp_path).results
+    assert result.metrics is None
+    assert read_results(tmp_path).to_json()["relign"]["pass_rate"] is None

@@ -7,6 +7,7 @@ import random
 import pytest
 from rich.console import Console
 
+from rewards.relign import CLASSES
 from rewards.types import ErrorKind
 from rl.evaluate import RATES, Evaluation, TaskResult
 from rl.report.console import print_report, table
@@ -14,6 +15,7 @@ from rl.report.curves import Curve, Run, draw, on_one_grid, run_of, smoothed
 from rl.report.markdown import markdown
 from rl.report.rows import comparison_cells, error_cells, kind_cells, p_value, rates_cells
 from rl.report.summary import comparison, measurement, read_summary, write_summary
+from rl.set_metrics import TaskMetrics
 
 
 def evaluation(success: float, num: int = 100, seed: int = 0) -> Evaluation:
@@ -29,6 +31,15 @@ def evaluation(success: float, num: int = 100, seed: int = 0) -> Evaluation:
                 flags={**dict.fromkeys(RATES), "success": good, "hallucination_rate": not good},
                 hallucinated_share=0.0 if good else 0.5,
                 errors=frozenset() if good else frozenset({ErrorKind.WRONG_VALUE}),
+                metrics=TaskMetrics(
+                    passed=float(good),
+                    reliable=float(good),
+                    utility=20.0 * good,
+                    tool_cost=1.0,
+                    hallucinated=dict.fromkeys(CLASSES, 0.0),
+                    avoided=False,
+                    num_extra=0,
+                ),
             )
         )
     return Evaluation(results=tuple(results))
@@ -152,3 +163,18 @@ def test_run_checks_its_points():
         Run(x=[1, 1], rates={})
     with pytest.raises(ValueError, match="expected 2 values"):
         Run(x=[1, 2], rates={"success": [0.1]})
+
+
+def test_metrics_of_the_set_and_guards_stand_below_the_rates_in_their_own_units():
+    labels = {row[0]: row[1] for row in rates_cells(COLUMNS).rows}
+    assert labels["passed (Relign, no judge)"].endswith("]")
+    utility = labels["benefit-cost utility, -20 to 20"]
+    assert utility.startswith(f"{COLUMNS['before']['relign']['utility']:.2f} [")
+    assert {"no call where one solves the task", "calls beyond the reference, a task", "no error but malformed"} <= set(
+        labels
+    )
+
+
+def test_older_summaries_have_no_rows_of_what_they_do_not_hold():
+    old = {key: value for key, value in COLUMNS["before"].items() if key not in ("relign", "guards")}
+    assert not any("Relign, no judge" in row[0] for row in rates_cells({"before": old}).rows)
