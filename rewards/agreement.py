@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from envs.types import TaskKind, ToolCall
@@ -73,14 +73,20 @@ def grounding_label(trajectory: Trajectory, turn: int, call: int) -> str | None:
     return UNGROUNDED if ungrounded_arguments(made, tools[made.name], context, defaults=defaults) else GROUNDED
 
 
-async def grounding_agreement(judge: Judge, trajectories: Iterable[Trajectory]) -> Agreement:
-    """The deterministic check (first) and the judge (second) on every call that the judge can be asked about.
+async def grounding_labels(
+    judge: Judge, trajectory: Trajectory, *, leave_out: Container[tuple[int, int]] = ()
+) -> list[tuple[str | None, str | None]]:
+    """What the deterministic check (first) and the judge (second) say of every call that the judge can be asked about.
 
     Unsure counts as grounded, as Relign counts it.
+
+    Args:
+        judge: who is asked.
+        trajectory: the episode.
+        leave_out: turn and position of calls not to ask about.
     """
     labels: list[tuple[str | None, str | None]] = []
-    for trajectory in trajectories:
-        for judged in await judge_calls(judge, trajectory):
-            said = None if judged.label is None else UNGROUNDED if judged.label == "Untruthful" else GROUNDED
-            labels.append((grounding_label(trajectory, judged.turn, judged.call), said))
-    return agreement(labels)
+    for judged in await judge_calls(judge, trajectory, leave_out=leave_out):
+        said = None if judged.label is None else UNGROUNDED if judged.label == "Untruthful" else GROUNDED
+        labels.append((grounding_label(trajectory, judged.turn, judged.call), said))
+    return labels

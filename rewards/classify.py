@@ -64,16 +64,6 @@ _ARGUMENT_KINDS = {
 }
 
 
-def relign_class(kind: ErrorKind) -> str | None:
-    """Relign's class of a kind: type, timing, format or content; None for what it does not count."""
-    return RELIGN_CLASSES.get(kind)
-
-
-def tl_class(kind: ErrorKind) -> str | None:
-    """TL-Training's class of a kind; None for what it does not know."""
-    return TL_CLASSES.get(kind)
-
-
 def first_class(kinds: Iterable[ErrorKind], classes: Mapping[ErrorKind, str]) -> str | None:
     """The one class that a detector which stops at its first rule gives to a call with all these errors."""
     found = set(kinds)

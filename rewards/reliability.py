@@ -78,6 +78,11 @@ def benefit(found: Reliability) -> float:
     return {PASSED: SOLVED_WORTH, UNSURE: UNSURE_WORTH, FAILED: 0.0}[found.reliable]
 
 
+def cost_of(num_calls: int, *, solvable: bool) -> int:
+    """What calls cost: one each, ten at most; the first is free where the task can be solved as it stands."""
+    return max(min(MAX_CALLS, num_calls) - 1, 0) if solvable else min(num_calls, MAX_CALLS)
+
+
 def is_solvable(trajectory: Trajectory, verdict: Verdict) -> bool:
     """Whether the task could be solved as it stood: no deferral was due, and some call was right."""
     if verdict.deferral_due or trajectory.task.kind in (TaskKind.MISSING_ARGUMENT, TaskKind.UNMATCHED_TOOLS):
@@ -136,7 +141,7 @@ def _reliability(
         passed=passed,
         reliable=FAILED if hallucinated else passed,
         num_calls=num_calls,
-        cost=max(min(MAX_CALLS, num_calls) - 1, 0) if solvable else min(num_calls, MAX_CALLS),
+        cost=cost_of(num_calls, solvable=solvable),
     )
 
 

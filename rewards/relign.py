@@ -36,8 +36,10 @@ CLEAN = "no_hallucination"
 CLEAN_FINISH = "no_hallucination_finish"
 """Of the actions, which the detector does not check."""
 
-CLASSES = ("type", "timing", "format", "content")
-"""The groups of labels, in the detector's order."""
+CLASS_OF: Mapping[str, str] = {label: RELIGN_CLASSES[kind] for kind, label in LABELS.items()}
+"""The class of each label."""
+CLASSES = tuple(dict.fromkeys(CLASS_OF.values()))
+"""type, timing, format and content, in the detector's order."""
 
 WORTH: Mapping[str, float] = {CLEAN: 1.0, CLEAN_FINISH: 0.5}
 """What a label is worth; hallucinations nothing. The order is that of Relign's preference pairs."""
@@ -82,7 +84,7 @@ def _label(trajectory: Trajectory, made: Made, errors: list[CallError]) -> Label
         kind = ErrorKind.UNGROUNDED_VALUE
     if kind is None:
         return Labelled(made.turn, made.call, CLEAN, None)
-    return Labelled(made.turn, made.call, LABELS[kind], RELIGN_CLASSES[kind])
+    return Labelled(made.turn, made.call, LABELS[kind], CLASS_OF[LABELS[kind]])
 
 
 def _is_only_asked_for(trajectory: Trajectory, made: Made, error: CallError) -> bool:

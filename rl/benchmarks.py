@@ -17,17 +17,14 @@ from envs.benchmarks import benchmark
 from envs.benchmarks.alternatives import ALTERNATIVES, accepted_references
 from envs.benchmarks.types import Benchmark
 from envs.types import Json, Task, ToolCall
-from rewards.classify import RELIGN_CLASSES, Verdict, judge
+from rewards.classify import Verdict, judge
 from rewards.published.types import PublishedMetric, Record
+from rewards.relign import CLASSES
 from rewards.types import HALLUCINATIONS
 from rl.evaluate import Evaluation, TaskResult, result_of
-from rl.guards import GUARDS, guards_of
-from rl.statistics import wilson
+from rl.statistics import as_list, wilson
 from rollout.dialogues import from_dialogue
 from rollout.trajectory import Trajectory
-
-CLASSES = tuple(dict.fromkeys(RELIGN_CLASSES.values()))
-"""Relign's classes of hallucination, in its order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +50,8 @@ class Judged:
 
     task: Task
     result: TaskResult
-    classes: frozenset[str]
-    """Relign's classes that its errors fall into."""
     record: Record | None
     """None: no metric, or the infrastructure failed."""
-    guards: Mapping[str, bool | None]
-    """`rl.guards.GUARDS`."""
     num_unjudged: int
     """Errors that were left out, as the record cannot tell them."""
 
@@ -157,9 +150,7 @@ def judged(suite: Suite, trajectory: Trajectory) -> Judged:
     """Judge one episode as published and as tether does."""
     task = trajectory.task
     if trajectory.ending.is_failure:
-        result = result_of(trajectory)
-        nothing = dict.fromkeys(GUARDS)
-        return Judged(task=task, result=result, classes=frozenset(), record=None, guards=nothing, num_unjudged=0)
+        return Judged(task=task, result=result_of(trajectory), record=None, num_unjudged=0)
     own = with_actions(suite.benchmark, trajectory)
     own, full = best_verdict(own)
     verdict = without_unjudged(full, task)
@@ -167,11 +158,9 @@ def judged(suite: Suite, trajectory: Trajectory) -> Judged:
     return Judged(
         task=task,
         result=result_of(own, verdict),
-        classes=frozenset(RELIGN_CLASSES[error.kind] for error in verdict.errors if error.kind in RELIGN_CLASSES),
         record=suite.metric.record(as_published(suite.benchmark, trajectory))
         if suite.metric is not None and knows
         else None,
-        guards=guards_of(own, verdict),
         num_unjudged=len(full.errors) - len(verdict.errors),
     )
 
@@ -271,21 +260,16 @@ def _missing(suite: Suite, computed: Mapping[str, float | None]) -> dict[str, st
 
 
 def figures(metric: PublishedMetric | None, part: Sequence[Judged]) -> dict[str, Json]:
-    """All rates of a set of episodes: `rl.evaluate`'s, hallucination by class, guards, and the published ones."""
+    """All rates of a set of episodes: `rl.evaluate`'s, tasks with a hallucination by class, and the published ones."""
     value = Evaluation(results=tuple(one.result for one in part)).to_json()
-    counted = [one for one in part if not one.result.failed]
-    classes = {name: [name in one.classes for one in counted] for name in CLASSES}
-    guards = {name: [flag for one in counted if (flag := one.guards[name]) is not None] for name in GUARDS}
-    shares: dict[str, dict[str, Json]] = {"hallucination_by_class": {}, "guards": {}}
-    for group, flags in (("hallucination_by_class", classes), ("guards", guards)):
-        for name, values in flags.items():
-            interval = wilson(sum(values), len(values))
-            shares[group][name] = sum(values) / len(values) if values else None
-            value["intervals"][f"{group}.{name}"] = None if interval is None else list(interval)
+    measured = [one.result.metrics.hallucinated for one in part if one.result.metrics is not None]
+    by_class = {name: sum(shares[name] > 0 for shares in measured) for name in CLASSES}
+    for name, num in by_class.items():
+        value["intervals"][f"hallucination_by_class.{name}"] = as_list(wilson(num, len(measured)))
     records = [(one.task, one.record) for one in part if one.record is not None]
     return {
         **value,
-        **shares,
+        "hallucination_by_class": {name: num / len(measured) if measured else None for name, num in by_class.items()},
         "unjudged": sum(one.num_unjudged for one in part),
         "published": dict(metric.total(records)) if metric is not None and records else {},
         "published_n": len(records),

@@ -13,7 +13,7 @@ from rewards.classify import Verdict, judge
 from rewards.relign import Labelled, labels
 from rewards.types import ErrorKind
 from rl.set_metrics import SetResult, TaskMetrics, format_only, set_metrics, task_metrics
-from rl.statistics import bootstrap_mean, mcnemar, wilson
+from rl.statistics import as_list, bootstrap_mean, mcnemar, wilson
 from rollout.trajectory import Trajectory
 
 RATES = (
@@ -207,16 +207,16 @@ def _rates(results: Sequence[TaskResult]) -> dict[str, Json]:
     for rate in RATES:
         flags = [flag for result in counted if (flag := result.flags[rate]) is not None]
         rates[rate] = sum(flags) / len(flags) if flags else None
-        intervals[rate] = _listed(wilson(sum(flags), len(flags)))
+        intervals[rate] = as_list(wilson(sum(flags), len(flags)))
     shares = [result.hallucinated_share for result in counted]
     rates[RELIGN_RATE] = sum(shares) / len(shares) if shares else None
     # A mean of fractions is no share of trials, so Wilson's interval does not apply.
-    intervals[RELIGN_RATE] = _listed(bootstrap_mean(shares))
+    intervals[RELIGN_RATE] = as_list(bootstrap_mean(shares))
     errors = {}
     for kind in ErrorKind:
         num = sum(kind in result.errors for result in counted)
         errors[str(kind)] = num / len(counted) if counted else None
-        intervals[f"errors.{kind}"] = _listed(wilson(num, len(counted)))
+        intervals[f"errors.{kind}"] = as_list(wilson(num, len(counted)))
     sets, set_intervals = set_metrics(
         [
             SetResult(subset=result.kind, metrics=result.metrics, errors=result.errors)
@@ -225,10 +225,6 @@ def _rates(results: Sequence[TaskResult]) -> dict[str, Json]:
         ]
     )
     return {**rates, **sets, "errors": errors, "intervals": intervals | set_intervals}
-
-
-def _listed(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
 
 
 def _compare(pairs: Sequence[tuple[bool | None, bool | None]]) -> Comparison:

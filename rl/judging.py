@@ -12,13 +12,13 @@ from importlib import import_module
 
 from envs.benchmarks.types import Benchmark
 from envs.types import Json
-from rewards.agreement import GROUNDED, UNGROUNDED, agreement, grounding_label
-from rewards.judge import AnswerCache, Budget, Judge, judge_calls
+from rewards.agreement import UNGROUNDED, agreement, grounding_labels
+from rewards.judge import AnswerCache, Budget, Judge
 from rewards.judge_questions import CALLING_TRUTHFULNESS
 from rewards.judged.asking import answers_of
 from rewards.judged.types import Answers, JudgedMetric, version_of
 from rl.benchmarks import Suite, as_published, with_actions
-from rl.statistics import wilson
+from rl.statistics import as_list, wilson
 from rollout.trajectory import Trajectory
 
 MAX_TOKENS_OF_REQUEST = 100_000
@@ -140,12 +140,8 @@ async def _labels(judge: Judge, found: Benchmark, trajectory: Trajectory) -> Lab
         for place in own.task.facts.get("unjudged") or ()
         if "ungrounded_value" in place["kinds"]
     }
-    labels = []
     # What an incomplete record cannot tell is not asked about either.
-    for judged in await judge_calls(judge, own, leave_out=unjudged):
-        said = None if judged.label is None else UNGROUNDED if judged.label == "Untruthful" else GROUNDED
-        labels.append((grounding_label(own, judged.turn, judged.call), said))
-    return tuple(labels)
+    return tuple(await grounding_labels(judge, own, leave_out=unjudged))
 
 
 def with_judge(
@@ -222,5 +218,5 @@ def _grounding(labels: Sequence[tuple[str | None, str | None]]) -> dict[str, Jso
         **{name: num / found.num if found.num else None for name, num in shares.items()},
         "kappa": found.kappa,
         "counts": {f"{rule}/{judge}": count for (rule, judge), count in sorted(counts.items())},
-        "intervals": {name: None if pair is None else list(pair) for name, pair in intervals.items()},
+        "intervals": {name: as_list(pair) for name, pair in intervals.items()},
     }

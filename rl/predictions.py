@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from envs.types import Call, Json, Message, Task, ToolCall, ToolResult, ToolSpec
 from rewards.gold import gold_calls
 from rollout.endpoint import message_of_endpoint
 from rollout.parsers import PARSERS
+from rollout.recorded import shown
 from rollout.trajectory import Trajectory
 from rollout.unrendered import unrendered
 
@@ -42,7 +42,7 @@ def read_predictions(path: Path, tasks: Sequence[Task], *, offer_actions: bool) 
         if not isinstance(task_id, str) or task_id not in wanted:
             known = next(iter(wanted), "none")
             raise ValueError(
-                f"{where}: id {_shown(task_id)} is of no task that is scored (see --subset and --limit); expected a "
+                f"{where}: id {shown(task_id)} is of no task that is scored (see --subset and --limit); expected a "
                 f"task_id such as {known}"
             )
         if task_id in found:
@@ -91,7 +91,7 @@ def _of_messages(where: str, messages: Json, task: Task) -> list[Reply]:
             replies[-1][1][str(message.get("tool_call_id") or "")] = str(message.get("content") or "")
         else:
             raise ValueError(
-                f"{where}: messages[{number}] has the role {_shown(role)}, expected assistant, and tool after it"
+                f"{where}: messages[{number}] has the role {shown(role)}, expected assistant, and tool after it"
             )
     return [(reply, _results(task, reply, answers)) for reply, answers in replies]
 
@@ -101,7 +101,7 @@ def _of_calls(where: str, calls: Json, task: Task) -> list[Reply]:
         raise ValueError(f"{where}: calls is {type(calls).__name__}, expected a list")
     for number, call in enumerate(calls):
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
-            raise ValueError(f"{where}: calls[{number}] is {_shown(call)}, expected {{name, arguments}}")
+            raise ValueError(f"{where}: calls[{number}] is {shown(call)}, expected {{name, arguments}}")
     reply = message_of_endpoint({"tool_calls": [{"function": call} for call in calls]})
     return [(reply, _results(task, reply))]
 
@@ -111,7 +111,7 @@ def _of_text(where: str, record: Mapping[str, Json], task: Task) -> list[Reply]:
     if not isinstance(text, str):
         raise ValueError(f"{where}: text is {type(text).__name__}, expected a string")
     if not isinstance(grammar, str) or grammar not in PARSERS:
-        raise ValueError(f"{where}: grammar {_shown(grammar)}, expected one of {', '.join(PARSERS)}")
+        raise ValueError(f"{where}: grammar {shown(grammar)}, expected one of {', '.join(PARSERS)}")
     parsed = PARSERS[grammar].parse(text)
     calls: list[Call] = [replace(call, call_id=f"call_{number}") for number, call in enumerate(parsed.calls)]
     reply = Message(role="assistant", content=parsed.content, calls=tuple(calls))
@@ -170,8 +170,3 @@ def _complete(call: ToolCall) -> ToolCall:
 
 def _is_change(call: Call) -> bool:
     return isinstance(call, ToolCall) and call.name == CHANGE_TOOLS
-
-
-def _shown(value: Json) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -19,7 +19,7 @@ from rewards.replies import Scheme
 from rewards.spans import error_span
 from rewards.types import CallError
 from rollout.parsers import PARSERS, CallPlace, Parser, arguments_of_json
-from rollout.recorded import message_of_openai
+from rollout.recorded import message_of_openai, shown
 from rollout.trajectory import Trajectory
 from rollout.unrendered import unrendered
 
@@ -289,12 +289,3 @@ def _kind(reference: Sequence[ToolCall] | None, *, ordered: bool) -> str:
     if len(names) > 1:
         return TaskKind.CHAIN if ordered else TaskKind.PARALLEL
     return TaskKind.SINGLE
-
-
-def shown(value: Json) -> str:
-    """A value in an error message, cut short."""
-    try:
-        text = json.dumps(value, default=str)
-    except (ValueError, RecursionError):
-        text = type(value).__name__
-    return text if len(text) <= 80 else text[:77] + "..."

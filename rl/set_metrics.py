@@ -6,7 +6,7 @@ alike. Kinds of task are the subsets. No LLM judge is asked: what stands in its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from rewards.classify import Verdict
 from rewards.reliability import WITHOUT_JUDGE, is_solvable, reliability
 from rewards.relign import CLASSES, Labelled
 from rewards.types import ErrorKind
-from rl.statistics import wilson
+from rl.statistics import as_list, bootstrap_mean, wilson
 from rollout.trajectory import Trajectory
 
 RELIGN = ("pass_rate", "repr", "utility", "benefit_cost_ratio", *(f"hallucination.{name}" for name in CLASSES))
@@ -132,25 +132,24 @@ def _relign(results: Sequence[SetResult]) -> tuple[dict[str, float | None], dict
         subsets.setdefault(result.subset, []).append(result.metrics)
     if not subsets:
         return dict.fromkeys(RELIGN), dict.fromkeys(RELIGN)
-    columns: dict[str, Callable[[TaskMetrics], float]] = {
-        "pass_rate": lambda one: one.passed,
-        "repr": lambda one: one.reliable,
-        "utility": lambda one: one.utility,
-        "tool_cost": lambda one: one.tool_cost,
-        **{f"hallucination.{name}": lambda one, name=name: one.hallucinated[name] for name in CLASSES},
-    }
     rng = np.random.default_rng(0)
-    means: dict[str, list[np.ndarray]] = {name: [] for name in columns}
-    for group in subsets.values():
-        # The first row is the sample itself, the others resample it.
-        rows = np.vstack([np.arange(len(group)), rng.integers(len(group), size=(_NUM_RESAMPLES, len(group)))])
-        for name, column in columns.items():
-            means[name].append(np.array([column(one) for one in group])[rows].mean(axis=1))
-    ratios = [passed / cost for passed, cost in zip(means["pass_rate"], means["tool_cost"], strict=True)]
-    found = {"benefit_cost_ratio": ratios, **means}
-    macro = {name: np.mean(found[name], axis=0) for name in RELIGN}
+    means = [_means(np.array([_row(one) for one in group]), rng) for group in subsets.values()]
+    macro = dict(zip(RELIGN, np.mean(means, axis=0).T, strict=True))
     values: dict[str, float | None] = {name: float(array[0]) for name, array in macro.items()}
     return values, {name: np.quantile(array[1:], [0.025, 0.975]).tolist() for name, array in macro.items()}
+
+
+def _row(one: TaskMetrics) -> list[float]:
+    return [one.passed, one.reliable, one.utility, one.tool_cost, *(one.hallucinated[name] for name in CLASSES)]
+
+
+def _means(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`_row`s of a subset -> RELIGN of itself and, below, of its resamples: [1 + resamples, 4 + classes]."""
+    num = len(rows)
+    resampled = (rows[rng.integers(num, size=num)].mean(axis=0) for _ in range(_NUM_RESAMPLES))
+    means = np.stack([rows.mean(axis=0), *resampled])
+    means[:, 3] = means[:, 0] / means[:, 3]
+    return means
 
 
 def _guards(results: Sequence[SetResult]) -> tuple[dict[str, Json], dict[str, Json]]:
@@ -162,17 +161,9 @@ def _guards(results: Sequence[SetResult]) -> tuple[dict[str, Json], dict[str, Js
         "call_spam": sum(extra) / len(extra) if extra else None,
         "malformed_only": sum(malformed) / len(malformed) if malformed else None,
     }
-    rng = np.random.default_rng(0)
-    resampled = (
-        np.array(extra)[rng.integers(len(extra), size=(_NUM_RESAMPLES, len(extra)))].mean(axis=1) if extra else None
-    )
     intervals: dict[str, Json] = {
-        "call_avoidance": _listed(wilson(sum(avoided), len(avoided))),
-        "call_spam": None if resampled is None else np.quantile(resampled, [0.025, 0.975]).tolist(),
-        "malformed_only": _listed(wilson(sum(malformed), len(malformed))),
+        "call_avoidance": as_list(wilson(sum(avoided), len(avoided))),
+        "call_spam": as_list(bootstrap_mean(extra)),
+        "malformed_only": as_list(wilson(sum(malformed), len(malformed))),
     }
     return values, intervals
-
-
-def _listed(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)

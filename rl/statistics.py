@@ -51,18 +51,6 @@ def bootstrap_mean(values: Sequence[float], num_resamples: int = 2000, seed: int
     return float(low), float(high)
 
 
-def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Cohen's kappa: the agreement of two labellings beyond what their shares alone would give; None of nothing.
-
-    1 is full agreement, 0 what chance would reach. None too where both give one and the same label throughout.
-    """
-    num = len(pairs)
-    if num == 0:
-        return None
-    observed = sum(first == second for first, second in pairs) / num
-    labels = {label for pair in pairs for label in pair}
-    expected = sum(
-        (sum(first == label for first, _ in pairs) / num) * (sum(second == label for _, second in pairs) / num)
-        for label in labels
-    )
-    return None if expected == 1.0 else (observed - expected) / (1.0 - expected)
+def as_list(interval: tuple[float, float] | None) -> list[float] | None:
+    """An interval as JSON has it."""
+    return None if interval is None else list(interval)

@@ -58,13 +58,13 @@ def message_of_openai(value: Json, where: str) -> Message:
         ValueError: it is not in that form.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: expected an object with role and content, got {_shown(value)}")
+        raise ValueError(f"{where}: expected an object with role and content, got {shown(value)}")
     role = value.get("role")
     if role not in ("system", "user", "assistant", "tool"):
-        raise ValueError(f"{where}.role: expected system, user, assistant or tool, got {_shown(role)}")
+        raise ValueError(f"{where}.role: expected system, user, assistant or tool, got {shown(role)}")
     calls = value.get("tool_calls") or ()
     if not isinstance(calls, Sequence) or isinstance(calls, str):
-        raise ValueError(f"{where}.tool_calls: expected a list, got {_shown(calls)}")
+        raise ValueError(f"{where}.tool_calls: expected a list, got {shown(calls)}")
     if calls and role != "assistant":
         raise ValueError(f"{where}.tool_calls: only an assistant message has calls, not one of {role}")
     return Message(
@@ -84,13 +84,13 @@ def _content_of_openai(value: Json, where: str) -> str:
         texts = [part.get("text") if isinstance(part, Mapping) else None for part in value]
         if all(isinstance(text, str) for text in texts):
             return "".join(str(text) for text in texts)
-    raise ValueError(f"{where}: expected a string or text parts, got {_shown(value)}")
+    raise ValueError(f"{where}: expected a string or text parts, got {shown(value)}")
 
 
 def _call_of_openai(value: Json, where: str) -> ToolCall:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise ValueError(f"{where}: expected a function with a name, got {_shown(value)}")
+        raise ValueError(f"{where}: expected a function with a name, got {shown(value)}")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         try:
@@ -98,16 +98,16 @@ def _call_of_openai(value: Json, where: str) -> ToolCall:
         except ValueError as error:
             raise ValueError(f"{where}.arguments: invalid JSON: {error}") from error
     if not isinstance(arguments, Mapping):
-        raise ValueError(f"{where}.arguments: expected an object, got {_shown(arguments)}")
+        raise ValueError(f"{where}.arguments: expected an object, got {shown(arguments)}")
     return ToolCall(call_id=str(value.get("id") or ""), name=function["name"], arguments=dict(arguments))
 
 
 def _tool_of_openai(value: Json, where: str) -> ToolSpec:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise ValueError(f"{where}: expected a function schema with a name, got {_shown(value)}")
+        raise ValueError(f"{where}: expected a function schema with a name, got {shown(value)}")
     if not isinstance(function.get("parameters") or {}, Mapping):
-        raise ValueError(f"{where}.parameters: expected a JSON schema, got {_shown(function['parameters'])}")
+        raise ValueError(f"{where}.parameters: expected a JSON schema, got {shown(function['parameters'])}")
     return ToolSpec.from_json(value)
 
 
@@ -121,12 +121,16 @@ def _listed(row: Mapping[str, Json], name: str) -> list[Json]:
     if value is None and name == "tools":
         return []
     if not isinstance(value, list):
-        raise ValueError(f"{name}: expected a list, got {_shown(value)}")
+        raise ValueError(f"{name}: expected a list, got {shown(value)}")
     return value
 
 
-def _shown(value: Json) -> str:
-    text = json.dumps(value, default=str)
+def shown(value: Json) -> str:
+    """A value in an error message, cut short."""
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        text = type(value).__name__
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -157,7 +161,7 @@ def _json_object(line: str, where: str) -> Mapping[str, Json]:
     except ValueError as error:
         raise ValueError(f"{where}: invalid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected an object with messages and tools, got {_shown(value)}")
+        raise ValueError(f"{where}: expected an object with messages and tools, got {shown(value)}")
     return value
 
 

@@ -36,22 +36,18 @@ from rewards.judged.toolbench import (
 from rewards.judged.types import Answers, Case
 from rewards.published.relytoolbench import (
     IRRELEVANT,
-    LABELS,
-    UTILITY_HALLUCINATED,
-    UTILITY_PASSED,
-    cost_of,
     detect,
     is_finish,
     made_calls,
 )
 from rewards.published.stabletoolbench import by_subset
 from rewards.published.types import Record
+from rewards.reliability import HALLUCINATED_WORTH, SOLVED_WORTH, cost_of
+from rewards.relign import CLASS_OF, CLASSES, CLEAN, LABELS
+from rewards.types import ErrorKind
 from rollout.trajectory import Trajectory
 
-MADE_UP = "parameter_value_hallucination"
-CLEAN = "no_hallucination"
-CLASSES: Mapping[str, str] = {**LABELS, IRRELEVANT: "type", MADE_UP: "content"}
-"""Class of each label."""
+MADE_UP = LABELS[ErrorKind.UNGROUNDED_VALUE]
 
 _NEEDS = (
     "the published judge and the virtual API server; the figure of that name with _judged is its rule with the judge "
@@ -82,16 +78,16 @@ class JudgedRelyToolBench:
         passed = _passed(trajectory, said, solvable=solvable)
         hallucinated = _hallucinated(trajectory, said, answers)
         reliable = None if hallucinated is None else 0.0 if hallucinated else passed
-        benefit = UTILITY_HALLUCINATED if hallucinated else None if reliable is None else UTILITY_PASSED * reliable
+        benefit = HALLUCINATED_WORTH if hallucinated else None if reliable is None else SOLVED_WORTH * reliable
         utility = None if benefit is None else benefit - cost_of(len(labels), solvable=solvable)
         return {
             "pass_rate_judged": passed,
             "repr_judged": reliable,
             "utility_judged": utility,
-            "tool_hallucination_rate_judged": _share(labels, set(CLASSES)),
+            "tool_hallucination_rate_judged": _share(labels, set(CLASS_OF)),
             **{
-                f"{name}_rate_judged": _share(labels, {label for label in CLASSES if CLASSES[label] == name})
-                for name in ("type", "timing", "format", "content")
+                f"{name}_rate_judged": _share(labels, {label for label in CLASS_OF if CLASS_OF[label] == name})
+                for name in CLASSES
             },
         }
 

@@ -14,26 +14,16 @@ from envs.benchmarks.toolbench import FINISH
 from envs.types import Call, MalformedCall, Task, ToolCall, ToolResult, ToolSpec
 from rewards.published.stabletoolbench import by_subset, gives_answer
 from rewards.published.types import Record
+from rewards.reliability import HALLUCINATED_WORTH, SOLVED_WORTH, cost_of
+from rewards.relign import CLASS_OF, LABELS
+from rewards.types import ErrorKind
 from rollout.trajectory import Trajectory
 
-LABELS: Mapping[str, str] = {
-    "tool_name_hallucination": "type",
-    "tool_duplicated_hallucination": "timing",
-    "parameter_json_format_hallucination": "format",
-    "parameter_required_missing": "format",
-    "parameter_name_hallucination": "format",
-    "parameter_value_type_error": "format",
-}
-"""The released detector's labels that need no judge, in its order, and their class."""
-
-IRRELEVANT = "tool_relevance_hallucination"
+IRRELEVANT = LABELS[ErrorKind.IRRELEVANT_TOOL]
 """The label of a judge that comes second in the detector's order."""
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {"string": str, "number": int, "integer": int, "boolean": bool}
 """What the detector takes for a declared type: NUMBER is declared integer, and a boolean passes for one."""
-
-UTILITY_HALLUCINATED, UTILITY_PASSED = -10.0, 20.0
-MAX_COST = 10
 
 
 class RelyToolBench:
@@ -59,7 +49,7 @@ class RelyToolBench:
         passed = _passes(last, solvable=solvable)
         reliable = _reliable(last, passed, clean=num_wrong < num_made, solvable=solvable)
         benefits = _benefits(last, passed, reliable, clean=num_wrong < num_made)
-        classes = [LABELS[label] for label in labels if label is not None]
+        classes = [CLASS_OF[label] for label in labels if label is not None]
         return {
             "ends_with_finish": float(is_finish(last)),
             "gives_up": float(_gives_up(last)),
@@ -67,7 +57,7 @@ class RelyToolBench:
             **_bounds("repr", reliable),
             "utility_at_least": benefits[0] - cost,
             "utility_at_most": benefits[1] - cost,
-            "cost": cost,
+            "cost": float(cost),
             "hallucination_rate_of_rules": num_wrong / num_made if num_made else 0.0,
             **{
                 f"{name}_rate_of_rules": classes.count(name) / num_made if num_made else 0.0
@@ -83,11 +73,6 @@ class RelyToolBench:
 def made_calls(trajectory: Trajectory) -> list[tuple[Call, ToolResult | None]]:
     """Every call but Finish, with its result."""
     return [(call, result) for call, result in _calls(trajectory) if not is_finish(call)]
-
-
-def cost_of(num_made: int, *, solvable: bool) -> float:
-    """What the calls cost: one each, ten at most; the first is free where the task can be solved."""
-    return float(max(min(MAX_COST, num_made) - 1, 0) if solvable else min(num_made, MAX_COST))
 
 
 def detect(
@@ -123,19 +108,19 @@ def _identity(call: Call, result: ToolResult | None) -> tuple[str, str, str]:
 def _label(call: Call, tools: Mapping[str, ToolSpec], *, duplicated: bool) -> str | None:
     tool = tools.get(call.name) if isinstance(call, ToolCall) else None
     if isinstance(call, ToolCall) and tool is None:
-        return "tool_name_hallucination"
+        return LABELS[ErrorKind.UNKNOWN_TOOL]
     if duplicated:
-        return "tool_duplicated_hallucination"
+        return LABELS[ErrorKind.DUPLICATE_CALL]
     if isinstance(call, MalformedCall) or tool is None:
-        return "parameter_json_format_hallucination"
+        return LABELS[ErrorKind.MALFORMED]
     if any(name not in call.arguments for name in tool.required):
-        return "parameter_required_missing"
+        return LABELS[ErrorKind.MISSING_ARGUMENT]
     if any(name not in tool.properties for name in call.arguments):
-        return "parameter_name_hallucination"
+        return LABELS[ErrorKind.UNKNOWN_ARGUMENT]
     for name, value in call.arguments.items():
         kind = _TYPES.get(str(tool.properties[name].get("type")))
         if kind is None or not isinstance(value, kind):
-            return "parameter_value_type_error"
+            return LABELS[ErrorKind.BAD_TYPE]
     return None
 
 
@@ -177,12 +162,12 @@ def _reliable(last: Call | None, passed: float | None, *, clean: bool, solvable:
 def _benefits(last: Call | None, passed: float | None, reliable: float | None, *, clean: bool) -> tuple[float, float]:
     """The least and the greatest benefit."""
     if passed is not None:
-        value = UTILITY_PASSED * passed
+        value = SOLVED_WORTH * passed
         return value, value
     if clean:
-        return UTILITY_HALLUCINATED, UTILITY_PASSED
+        return HALLUCINATED_WORTH, SOLVED_WORTH
     # Judged solved or unsure, the answer counts as hallucinated; judged unsolved, it does not.
-    return UTILITY_HALLUCINATED, 0.0 if reliable == 0.0 else UTILITY_PASSED
+    return HALLUCINATED_WORTH, 0.0 if reliable == 0.0 else SOLVED_WORTH
 
 
 def _bounds(name: str, value: float | None) -> dict[str, float]:

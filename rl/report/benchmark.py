@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from envs.types import Json
+from rewards.relign import CLASSES
 from rl.evaluate import RELIGN_RATE
 from rl.report.markdown import markdown
-from rl.report.rows import LABELS, Cells, error_cells, percent, with_interval
+from rl.report.rows import LABELS, SET_LABELS, Cells, error_cells, number, percent, value_at, with_interval
+from rl.set_metrics import GUARDS
 
 TOTAL = "total"
 MANY = 12
@@ -80,41 +82,33 @@ def _unit(names: Sequence[str]) -> str:
 
 
 def own_cells(report: Mapping[str, Json]) -> Cells:
-    """tether's rates with their intervals, a row for each subset."""
+    """tether's rates."""
+    return _rate_cells(report, {rate: LABELS[rate] for rate in OWN}, "tether's rates")
+
+
+def _rate_cells(report: Mapping[str, Json], names: Mapping[str, str], title: str) -> Cells:
+    """Rates by dotted name with their intervals, a row for each subset and a column for each rate that is known."""
+    parts = parts_of(report)
+    known = [name for name in names if any(value_at(part, name) is not None for part in parts.values())]
     rows = [
-        (place, *(with_interval(part, rate) for rate in OWN), str(part["n"]))
-        for place, part in parts_of(report).items()
+        (place, *(with_interval(part, name) for name in known), str(part["n"]))
+        for place, part in parts.items()
+        if known
     ]
-    header = ("in %, with 95 % intervals", *(LABELS[rate] for rate in OWN), "tasks")
-    return _known(Cells(title=f"{report['benchmark']}: tether's rates", header=header, rows=tuple(rows)))
-
-
-def _known(cells: Cells) -> Cells:
-    """The table without columns of dashes; no table if none is left."""
-    kept = [0, *(place for place in range(1, len(cells.header)) if any(row[place] != "-" for row in cells.rows))]
-    rows = tuple(tuple(row[place] for place in kept) for row in cells.rows)
-    header = tuple(cells.header[place] for place in kept)
-    return Cells(title=cells.title, header=header, rows=rows if len(kept) > 1 else ())
+    header = ("in %, with 95 % intervals", *(names[name] for name in known), "tasks")
+    return Cells(title=f"{report['benchmark']}: {title}", header=header, rows=tuple(rows))
 
 
 def class_cells(report: Mapping[str, Json]) -> Cells:
     """Share of tasks with a hallucination of each of Relign's classes."""
-    return _shares(report, "hallucination_by_class", "Tasks with a hallucination, by Relign's classes")
+    names = {f"hallucination_by_class.{name}": name for name in CLASSES}
+    return _rate_cells(report, names, "tasks with a hallucination, by Relign's classes")
 
 
 def guard_cells(report: Mapping[str, Json]) -> Cells:
-    """Share of tasks in which the policy may only seem right."""
-    return _shares(report, "guards", "Guards against gaming: share of the tasks that speak to them")
-
-
-def _shares(report: Mapping[str, Json], group: str, title: str) -> Cells:
-    parts = parts_of(report)
-    names = list(next(iter(parts.values()))[group])
-    rows = []
-    for place, part in parts.items():
-        flat = {f"{group}.{name}": share for name, share in part[group].items()} | {"intervals": part["intervals"]}
-        rows.append((place, *(with_interval(flat, f"{group}.{name}") for name in names)))
-    return _known(Cells(title=title, header=("in %, with 95 % intervals", *names), rows=tuple(rows)))
+    """What the rates may hide."""
+    names = {name: SET_LABELS[name] for name in (f"guards.{guard}" for guard in GUARDS)}
+    return _rate_cells(report, names, "guards against gaming")
 
 
 def grounding_cells(report: Mapping[str, Json]) -> Cells:
@@ -124,8 +118,7 @@ def grounding_cells(report: Mapping[str, Json]) -> Cells:
         found = part.get("grounding")
         if found and found["calls"] + found["open"]:
             shares = [with_interval(found, name) for name in GROUNDING]
-            kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
-            rows.append((place, *shares, kappa, str(found["calls"]), str(found["open"])))
+            rows.append((place, *shares, number(found["kappa"]), str(found["calls"]), str(found["open"])))
     return Cells(
         title=f"Calls with a made-up value (ungrounded_value): by rule, and by {_judge(report)}",
         header=("in %, with 95 % intervals", "by rule", "by judge", "agreement", "kappa", "calls", "left open"),
@@ -197,7 +190,5 @@ def as_markdown(report: Mapping[str, Json]) -> str:
 
 def _figure(name: str, value: float | None) -> str:
     """A fraction in per cent; what counts something else than shares as it is."""
-    if value is None or 0.0 <= value <= 1.0:
-        is_count = name.startswith(NUMBERS)
-        return percent(value) if not is_count or value is None else f"{value:.2f}"
-    return f"{value:.2f}"
+    is_share = value is None or (0.0 <= value <= 1.0 and not name.startswith(NUMBERS))
+    return percent(value) if is_share else number(value)

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from envs.types import TaskKind, ToolCall, ToolSpec
-from rewards.agreement import agreement, grounding_agreement
+from rewards.agreement import agreement, grounding_labels
 from rewards.judge import AnswerCache, Budget, Judge, JudgeReward, choice_in
 from rewards.judge_questions import CALLING_TRUTHFULNESS, UNSURE, about_call
 from rollout.trajectory import Ending
@@ -312,7 +312,7 @@ def test_the_deterministic_check_is_compared_with_the_judge_call_by_call(endpoin
 
     async def work(budget):
         async with Judge(endpoint.url, "m", budget=budget, cache=AnswerCache(None), max_retries=0) as judge:
-            return await grounding_agreement(judge, trajectories)
+            return agreement([pair for made in trajectories for pair in await grounding_labels(judge, made)])
 
     found = asyncio.run(work(Budget(max_requests=9, max_tokens=9999)))
     assert found.counts == {
@@ -334,7 +334,7 @@ def test_defaults_do_not_ground_where_a_value_is_missing(endpoint, build):
         async def work(trajectory=trajectory):
             budget = Budget(max_requests=9, max_tokens=9999)
             async with Judge(endpoint.url, "m", budget=budget, cache=AnswerCache(None)) as judge:
-                return await grounding_agreement(judge, [trajectory])
+                return agreement(await grounding_labels(judge, trajectory))
 
         judged.append(asyncio.run(work()).counts)
     assert judged == [{("grounded", "grounded"): 1}, {("ungrounded", "grounded"): 1}]

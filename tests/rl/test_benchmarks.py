@@ -81,7 +81,7 @@ def test_recorded_outputs_are_scored_in_both_ways(folder, capsys):
     assert found["total"]["n"] == 3 and found["total"]["hallucination_rate"] == pytest.approx(1 / 3)
     low, high = found["total"]["intervals"]["hallucination_by_class.content"]
     assert 0.0 < low < 1 / 3 < high < 1.0
-    assert missing["guards"] == {"call_avoidance": None, "call_spam": 1.0, "form_only": 1.0}
+    assert missing["guards"] == {"call_avoidance": None, "call_spam": 1.0, "malformed_only": 0.0}
     assert found["policy"] == "outputs.jsonl" and found["actions"] is False
     text = capsys.readouterr().out
     assert "not computed, and what it needs: pass_rate (a judge" in text

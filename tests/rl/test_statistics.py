@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rl.statistics import bootstrap_mean, cohen_kappa, mcnemar, wilson
+from rl.statistics import bootstrap_mean, mcnemar, wilson
 
 
 @pytest.mark.parametrize(
@@ -45,16 +45,3 @@ def test_bootstrap_holds_the_mean_and_repeats_itself():
     assert bootstrap_mean(values) == (low, high)
     assert bootstrap_mean([0.0] * 5) == (0.0, 0.0)
     assert bootstrap_mean([]) is None
-
-
-def test_kappa_is_the_agreement_beyond_chance():
-    # The worked example of two readers and 50 proposals: agreement 0.7, expected 0.5.
-    pairs = [("yes", "yes")] * 20 + [("yes", "no")] * 5 + [("no", "yes")] * 10 + [("no", "no")] * 15
-    assert cohen_kappa(pairs) == pytest.approx(0.4)
-    assert cohen_kappa([("a", "a"), ("b", "b")]) == 1.0
-    assert cohen_kappa([("a", "b"), ("b", "a")]) == -1.0
-
-
-def test_kappa_is_unknown_where_nothing_could_differ():
-    assert cohen_kappa([]) is None
-    assert cohen_kappa([("a", "a")]) is None

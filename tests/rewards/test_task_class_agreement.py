@@ -8,8 +8,8 @@ from pathlib import Path
 
 from envs.benchmarks import relytoolbench
 from envs.benchmarks.toolbench import FINISH
+from rewards.agreement import agreement
 from rewards.task_class import class_of
-from rl.statistics import cohen_kappa
 
 CLASSES = {"solvable": "solvable", "missing": "missing_argument", "unmatched": "unmatched_tools"}
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md").read_text()
@@ -25,9 +25,9 @@ def test_rules_agree_with_the_class_labels_as_the_page_says(benchmark_data):
             if "gold_fault" not in task.facts:
                 sets["labels without a known fault"].append(pair)
     for name, pairs in sets.items():
-        kappa = cohen_kappa(pairs)
-        assert kappa is not None
-        assert f"| {name} | {len(pairs)} | {100 * accuracy(pairs):.1f} | {kappa:.2f} |" in PAGE
+        found = agreement(pairs)
+        assert found.share is not None
+        assert f"| {name} | {len(pairs)} | {100 * found.share:.1f} | {found.kappa:.2f} |" in PAGE
     counts = Counter(sets["all"])
     for label in CLASSES.values():
         row = " | ".join(str(counts[label, found]) for found in CLASSES.values())
@@ -39,10 +39,6 @@ def test_the_agreement_is_beyond_chance_and_beyond_the_largest_class(benchmark_d
     for subset in relytoolbench.SUBSETS:
         for task in relytoolbench.read(benchmark_data / "relytoolbench", subset):
             pairs.append((CLASSES[task.facts["benchmark"]["condition"]], str(class_of(task, ignored={FINISH}))))
-    kappa = cohen_kappa(pairs)
-    assert kappa is not None and kappa > 0.4
-    assert accuracy(pairs) > max(Counter(label for label, _ in pairs).values()) / len(pairs)
-
-
-def accuracy(pairs: list[tuple[str, str]]) -> float:
-    return sum(label == found for label, found in pairs) / len(pairs)
+    found = agreement(pairs)
+    assert found.share is not None and found.kappa is not None and found.kappa > 0.4
+    assert found.share > max(Counter(label for label, _ in pairs).values()) / len(pairs)
