@@ -198,7 +198,7 @@ def test_every_rate_is_defined():
 
     assert {name for row in table(README, "rate") for name in names(row[0])} == {*RATES, RELIGN_RATE}
     of_sets = {*(f"relign.{name}" for name in RELIGN), *(f"guards.{name}" for name in GUARDS), FORMAT_ONLY}
-    assert {name for row in table(README, "metric of a set") for name in names(row[0])} == of_sets
+    assert {name for row in table(FORMATS, "metric of a set") for name in names(row[0])} == of_sets
 
 
 def test_every_scheme_is_described():
