@@ -176,10 +176,8 @@ def _is_right(made: ToolCall, reference: ToolCall, tool: ToolSpec) -> bool:
     if identical(made.arguments, reference.arguments):
         return True
     if made.name in DEFERRALS:
-        differs = not same_missing(made, reference)
-    else:
-        differs = bool(differences(made, reference, tool))
-    return not differs and not check(made.arguments, tool.parameters)
+        return same_missing(made, reference) and not check(made.arguments, tool.parameters)
+    return not differences(made, reference, tool) and not check(made.arguments, tool.parameters)
 
 
 def _worth(made: Json, wanted: Json, schema: Json) -> float:
