@@ -18,7 +18,7 @@ from envs.actions import DEFERRALS
 from envs.schema import check
 from envs.types import Json, ToolCall, ToolSpec
 from rewards.classify import Verdict, judge, same_missing
-from rewards.matching import alternatives, best_pairs, identical, may_be_omitted, normalise, same_value
+from rewards.matching import alternatives, best_pairs, differences, identical, may_be_omitted, normalise, same_value
 from rewards.moments import same_date
 from rewards.replies import UNKNOWN_REFERENCE, Made, Reply, made_calls, per_turn, unscored, why_unscored
 from rewards.types import Score
@@ -92,7 +92,7 @@ def esm_terms(made: ToolCall | None, reference: ToolCall, tool: ToolSpec | None)
     if tool is None:
         return EsmTerms(error=EsmClass.NONEXISTENT_TOOL)
     same = made.name == reference.name
-    if same and (identical(made.arguments, reference.arguments) or _is_same_deferral(made, reference, tool)):
+    if same and _is_right(made, reference, tool):
         return _RIGHT
     parts = _Parts(made, reference, tool, same=same)
     error = parts.error()
@@ -171,9 +171,13 @@ def _default(tool: ToolSpec, name: str) -> Json:
     return schema.get("default", _ABSENT) if isinstance(schema, Mapping) else _ABSENT
 
 
-def _is_same_deferral(made: ToolCall, reference: ToolCall, tool: ToolSpec) -> bool:
-    """Whether a deferral asks for what is due: its question is free."""
-    return made.name in DEFERRALS and same_missing(made, reference) and not check(made.arguments, tool.parameters)
+def _is_right(made: ToolCall, reference: ToolCall, tool: ToolSpec) -> bool:
+    """What the judge takes for right is right here too; the question of a deferral is free."""
+    if identical(made.arguments, reference.arguments):
+        return True
+    if made.name in DEFERRALS:
+        return same_missing(made, reference) and not check(made.arguments, tool.parameters)
+    return not differences(made, reference, tool) and not check(made.arguments, tool.parameters)
 
 
 def _worth(made: Json, wanted: Json, schema: Json) -> float:

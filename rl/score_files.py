@@ -239,7 +239,11 @@ class RecordReader:
         """
         if isinstance(item, dict):
             record = {name: value for name, value in item.items() if value is not None}
-            columns = [name for name in JSON_FIELDS if isinstance(record.get(name), str)]
+            for name in JSON_FIELDS:
+                # Structs of Parquet have every field in every row: what was not given could not be told from null.
+                if name in record and not isinstance(record[name], str):
+                    raise BadRecord(f"column {name}: expected JSON as a string, got {type(record[name]).__name__}")
+            columns = [name for name in JSON_FIELDS if name in record]
             return record | {name: _decode(record[name], f"column {name}: ") for name in columns}
         if not item:
             raise BadRecord(f"longer than {MAX_LINE_BYTES >> 20} MiB")

@@ -135,6 +135,13 @@ def test_an_optional_argument_that_the_reference_demands_has_a_class_of_its_own(
     assert esm_terms(call("f", a="Oslo"), RIGHT, spec).error == EsmClass.MISSING_OPTIONAL
 
 
+def test_what_the_judge_takes_for_right_is_right_at_every_depth():
+    inner = {"type": "object", "properties": {"x": INTEGER, "y": {"type": "integer", "default": 1}}}
+    spec = tool(required=("a",), a=inner)
+    assert total(call("f", a={"x": 2, "y": 1}), call("f", a={"x": 2}), spec) == 1.0
+    assert esm_terms(call("f", a={"x": 2, "y": 3}), call("f", a={"x": 2}), spec).error == EsmClass.WRONG_VALUE
+
+
 def test_parallel_calls_are_matched_for_the_largest_sum(build):
     reference = [call("find_hotel", city=city) for city in ("Oslo", "Rome", "Bonn")]
     task = build.task(*reference, request="Hotels in Oslo, Rome, Bonn, Kiel", kind=TaskKind.PARALLEL)

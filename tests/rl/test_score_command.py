@@ -78,6 +78,15 @@ def test_parquet_gives_the_same_as_lines(tmp_path, small_chunks):
     assert (tmp_path / "in.parquet.jsonl").read_bytes() == (tmp_path / "in.jsonl.jsonl").read_bytes()
 
 
+def test_columns_of_structs_are_refused(tmp_path, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([record(0)]), tmp_path / "in.parquet")
+    assert main(["score", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out.jsonl")]) == 2
+    assert "in.parquet:1: column tools: expected JSON as a string, got list" in capsys.readouterr().err
+
+
 def test_the_output_may_be_compressed(tmp_path):
     path = write(tmp_path / "in.jsonl", lines(1)[0])
     assert main(["score", str(path), "--out", str(tmp_path / "out.jsonl.gz"), "--scheme", "esm"]) == 0
