@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import re
 import sqlite3
 from collections import Counter
@@ -35,15 +34,13 @@ from rewards.judge_questions import (
     about_tool,
 )
 from rewards.types import CallError, ErrorKind, Score
+from rollout.endpoint import client_of
 from rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
-
-NO_KEY = "none"
-"""Sent where OPENAI_API_KEY is not set: servers of one's own ask for none, but the client wants one."""
 
 CHARACTERS_PER_TOKEN = 3
 """For endpoints that do not say how many tokens a request took."""
@@ -280,14 +277,8 @@ class Judge:
 
     def _connected(self) -> AsyncOpenAI:
         if self._client is None:
-            from openai import AsyncOpenAI
-
-            self._client = AsyncOpenAI(
-                base_url=self.url,
-                api_key=os.environ.get("OPENAI_API_KEY") or NO_KEY,
-                timeout=self._timeout,
-                max_retries=0,  # Each try is counted here.
-            )
+            # Each try is counted here, so the client makes one.
+            self._client = client_of(self.url, timeout=self._timeout, max_retries=0)
         return self._client
 
 

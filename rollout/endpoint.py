@@ -1,4 +1,4 @@
-"""A policy behind any OpenAI-compatible endpoint. The only file that imports openai, and only when it is used."""
+"""A policy behind any OpenAI-compatible endpoint; openai is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from envs.types import Call, Json, MalformedCall, Message, ToolCall, ToolSpec
+from envs.benchmarks.dialogues import to_openai
+from envs.types import Call, Json, MalformedCall, Message, ToolSpec
 from rollout.engine import EngineFailed
 from rollout.parsers import PARSERS
 
@@ -87,15 +88,16 @@ class EndpointPolicy:
 
     def _client(self) -> AsyncOpenAI:
         if self._opened is None:
-            from openai import AsyncOpenAI
-
-            self._opened = AsyncOpenAI(
-                base_url=self._url,
-                api_key=os.environ.get("OPENAI_API_KEY") or NO_KEY,
-                timeout=self._timeout,
-                max_retries=self._max_retries,
-            )
+            self._opened = client_of(self._url, timeout=self._timeout, max_retries=self._max_retries)
         return self._opened
+
+
+def client_of(url: str, *, timeout: float, max_retries: int) -> AsyncOpenAI:
+    """A client of an endpoint, with the key in OPENAI_API_KEY if there is one."""
+    from openai import AsyncOpenAI
+
+    api_key = os.environ.get("OPENAI_API_KEY") or NO_KEY
+    return AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout, max_retries=max_retries)
 
 
 def _message_of(completion: Any) -> Mapping[str, Json] | None:
@@ -152,22 +154,10 @@ def openai_messages(messages: Sequence[Message]) -> list[dict[str, Json]]:
 
 
 def _openai_message(message: Message) -> dict[str, Json]:
-    value: dict[str, Json] = {"role": message.role, "content": message.content}
-    calls = [call for call in message.calls if isinstance(call, ToolCall)]
+    value = to_openai(message)
     broken = [call.text for call in message.calls if isinstance(call, MalformedCall)]
     if broken:
         value["content"] = "\n".join([message.content] * bool(message.content) + broken)
-    if calls:
-        value["tool_calls"] = [
-            {
-                "id": call.call_id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": json.dumps(dict(call.arguments))},
-            }
-            for call in calls
-        ]
-    if message.call_id:
-        value["tool_call_id"] = message.call_id
     return value
 
 
