@@ -105,30 +105,58 @@ def _prove_schema(schema_json: str) -> None:
     except SchemaError as error:
         raise ValueError(f"not a JSON schema: {error.message} at {error.json_path}") from error
     except RecursionError as error:
-        raise ValueError("not a JSON schema: nested too deeply, or refers to itself without end") from error
+        raise ValueError("not a JSON schema that can be used: nested too deeply") from error
 
 
 def _prove_references(schema: Json) -> None:
-    """Every reference leads to a place in the schema itself: nothing is ever fetched.
+    """Every reference leads to a place in the schema itself, where nothing is ever fetched, and none back to itself.
 
     Raises:
-        ValueError: one does not.
-        RecursionError: one leads back to itself.
+        ValueError: one does not, or does.
+        RecursionError: the schema is nested too deeply to say.
     """
     resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    followed: dict[int, bool] = {}
+    """By identity of a subschema: whether all that it leads to has been seen."""
+
+    def follow(node: Json) -> None:
+        """Go through all that is asked of the same value."""
+        if not isinstance(node, dict) or followed.get(id(node)):
+            return
+        if id(node) in followed:
+            raise ValueError("not a JSON schema that can be used: it refers to itself without end")
+        followed[id(node)] = False
+        for inner in _of_the_same_value(node):
+            follow(inner)
+        for reference in (node.get("$ref"), node.get("$dynamicRef")):
+            if isinstance(reference, str):
+                follow(target(reference))
+        followed[id(node)] = True
+
+    def target(reference: str) -> Json:
+        try:
+            if not reference.startswith("#"):
+                raise ValueError("not in the schema")
+            return resolver.lookup(reference).contents
+        except (Unresolvable, ValueError) as error:
+            raise ValueError(f"not a JSON schema: reference {reference!r} leads nowhere in it") from error
+
     left = [schema]
     while left:
         node = left.pop()
         left.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
-        reference = node.get("$ref", node.get("$dynamicRef")) if isinstance(node, dict) else None
-        if isinstance(reference, str):
-            try:
-                if not reference.startswith("#"):
-                    raise ValueError("not in the schema")
-                resolver.lookup(reference)
-            except (Unresolvable, ValueError) as error:
-                raise ValueError(f"not a JSON schema: reference {reference!r} leads nowhere in it") from error
-    _validator(json.dumps(schema, sort_keys=True)).is_valid({})
+        follow(node)
+
+
+def _of_the_same_value(schema: Mapping[str, Json]) -> Iterator[Json]:
+    """The subschemas that are asked of the value itself, and not of a part of it."""
+    for key in ("allOf", "anyOf", "oneOf"):
+        found = schema.get(key)
+        yield from found if isinstance(found, list) else ()
+    for key in ("not", "if", "then", "else"):
+        yield schema.get(key)
+    found = schema.get("dependentSchemas")
+    yield from found.values() if isinstance(found, dict) else ()
 
 
 @lru_cache(maxsize=65536)

@@ -23,7 +23,7 @@ Span = tuple[int, int]
 _MANY_DIGITS = 3000
 """Too few hexadecimal digits for an integer that Python refuses to write down."""
 
-MAX_DEPTH = 64
+MAX_DEPTH = 32
 """Objects and arrays within each other. A call nested deeper is malformed: no tool asks for it."""
 
 

@@ -174,9 +174,29 @@ def test_a_schema_refers_to_nothing_outside_itself(reference):
         check_schema({"type": "object", "properties": {"a": {"$ref": reference}}})
 
 
-def test_a_schema_that_refers_to_itself_without_end_is_refused():
+ENDLESS = [
+    {"$ref": "#"},
+    {"properties": {"a": {"$ref": "#/properties/a"}}},
+    {"properties": {"a": {"oneOf": [{"type": "string"}, {"$dynamicRef": "#/properties/a"}]}}},
+    {"properties": {"a": {"not": {"$ref": "#/$defs/x"}}}, "$defs": {"x": {"allOf": [{"$ref": "#/properties/a"}]}}},
+]
+
+
+@pytest.mark.parametrize("schema", ENDLESS)
+def test_a_schema_that_refers_to_itself_without_end_is_refused(schema):
     with pytest.raises(ValueError, match="without end"):
-        check_schema({"$ref": "#"})
+        check_schema(schema)
+
+
+def test_a_schema_of_a_tree_refers_to_itself_and_ends_with_its_value():
+    node = {"type": "object", "properties": {"left": {"$ref": "#/$defs/node"}, "x": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"tree": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}
+    check_schema(schema)
+    tree = {"x": "leaf"}
+    for _ in range(30):
+        tree = {"left": tree}
+    (problem,) = check({"tree": tree}, schema)
+    assert problem.kind == "bad_type" and problem.pointer.endswith("/left/x")
 
 
 def test_a_schema_that_refers_to_its_own_parts_is_used():
