@@ -19,6 +19,7 @@ from pathlib import Path
 from envs.toolworld import ToolWorldTasks
 from envs.toolworld.demonstrator import Demonstrator
 from envs.types import Json, MalformedCall, Message, Task, ToolCall
+from rl.errors import RunFailed
 from rl.score_files import chunks, scored_chunks
 from rollout.parsers import PARSERS
 
@@ -155,7 +156,7 @@ def measure_memory(path: Path, out: Path, num_lines: int, scheme_name: str) -> M
     """Run `tether score` on a file in a process of its own.
 
     Raises:
-        RuntimeError: it failed; says what it said.
+        RunFailed: it failed; says how.
     """
     command: Sequence[str] = [
         sys.executable,
@@ -177,7 +178,7 @@ def measure_memory(path: Path, out: Path, num_lines: int, scheme_name: str) -> M
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise RuntimeError(f"tether score failed: {said}")
+        raise RunFailed(f"tether score ended with code {child.returncode}: {said}")
     return Memory(
         num_lines=num_lines,
         file_mb=path.stat().st_size / 1e6,
