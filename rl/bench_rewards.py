@@ -6,14 +6,16 @@ reference calls that it could make at that point.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from envs.toolworld import ToolWorldTasks
@@ -111,7 +113,7 @@ def _text(message: Message, grammar: str) -> dict[str, Json]:
 
 
 def measure_speed(path: Path, scheme_name: str, num_lines: int, num_calls: int) -> Speed:
-    """Score the first lines of a file in this process, after a warm-up on as many of its first lines as one chunk has.
+    """Score a file in this process, after a pass that is not timed: what is loaded at need is loaded then.
 
     Args:
         path: the file.
@@ -119,7 +121,7 @@ def measure_speed(path: Path, scheme_name: str, num_lines: int, num_calls: int) 
         num_lines: how many lines the file has.
         num_calls: how many calls they hold.
     """
-    for _ in scored_chunks(islice(chunks(path), 1), scheme_name, skip_bad=False):
+    for _ in scored_chunks(chunks(path), scheme_name, skip_bad=False):
         pass
     started = time.process_time()
     num = 0
@@ -169,19 +171,33 @@ def measure_memory(path: Path, out: Path, num_lines: int, scheme_name: str) -> M
         "--scheme",
         scheme_name,
     ]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path])}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as child:
-        assert child.stdout is not None
-        said = child.stdout.read()
-        _, status, used = os.wait4(child.pid, 0)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
+        peak, status, used = _watch(child.pid)
         child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RunFailed(f"tether score ended with code {child.returncode}: {said}")
+        if child.returncode:
+            said.seek(0)
+            raise RunFailed(f"tether score ended with code {child.returncode}: {said.read().strip()}")
     return Memory(
         num_lines=num_lines,
         file_mb=path.stat().st_size / 1e6,
-        peak_mb=used.ru_maxrss * 1024 / 1e6,
+        peak_mb=peak / 1e6,
         seconds=used.ru_utime + used.ru_stime,
     )
+
+
+def _watch(pid: int) -> tuple[int, int, resource.struct_rusage]:
+    """Wait for a process: its largest resident set in bytes, its status, and what it used.
+
+    What the kernel says at the end also counts the process that it was forked from, so the set is watched instead.
+    """
+    peak = 0
+    while True:
+        done, status, used = os.wait4(pid, os.WNOHANG)
+        if done:
+            return peak or used.ru_maxrss * 1024, status, used
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+        time.sleep(0.05)

@@ -39,7 +39,7 @@ def test_speed_and_memory_are_of_the_whole_file(tmp_path):
 
 
 def test_a_run_that_fails_is_told(tmp_path):
-    with pytest.raises(RunFailed, match="code 2: .*no such file"):
+    with pytest.raises(RunFailed, match=r"code 2: .*no such file"):
         measure_memory(tmp_path / "no.jsonl", tmp_path / "out.jsonl", 1, "esm")
 
 
