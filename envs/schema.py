@@ -145,6 +145,10 @@ def _prove_references(schema: Json) -> None:
     while left:
         node = left.pop()
         left.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+        if isinstance(node, dict) and node is not schema and isinstance(node.get("$id"), str):
+            raise ValueError(
+                "not a JSON schema that can be used: a part has an $id of its own, and there are references"
+            )
         follow(node)
 
 

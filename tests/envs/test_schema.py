@@ -188,6 +188,11 @@ def test_a_schema_that_refers_to_itself_without_end_is_refused(schema):
         check_schema(schema)
 
 
+def test_references_do_not_mix_with_parts_that_have_an_id_of_their_own():
+    with pytest.raises(ValueError, match=r"\$id of its own"):
+        check_schema({"type": "object", "properties": {"a": {"$id": "http://x/y", "$dynamicRef": "#"}}})
+
+
 def test_a_schema_of_a_tree_refers_to_itself_and_ends_with_its_value():
     node = {"type": "object", "properties": {"left": {"$ref": "#/$defs/node"}, "x": {"type": "integer"}}}
     schema = {"type": "object", "properties": {"tree": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}
