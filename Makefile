@@ -43,7 +43,7 @@ CASES ?= 100000
 fuzz: $(STAMP) ## fuzz parsers, schema checks and score input with atheris (CASES=100000 each; what it finds lies in build/fuzz)
 	@mkdir -p build/fuzz/parse build/fuzz/schema build/fuzz/score
 	@for target in parse schema score; do $(RUN) PYTHONPATH=$(CURDIR) $(BIN)/python tests/fuzz/harness.py $$target \
-	    -runs=$(CASES) -timeout=20 -max_len=400 -len_control=0 -print_final_stats=1 -verbosity=0 \
+	    -runs=$(CASES) -timeout=60 -max_len=400 -len_control=0 -print_final_stats=1 -verbosity=0 \
 	    -artifact_prefix=build/fuzz/ build/fuzz/$$target || exit 1; done
 
 lint: $(STAMP) ## ruff, pyright and the import contracts

@@ -52,7 +52,7 @@ def test_most_of_the_records_that_are_made_can_be_scored(targets):
 @pytest.mark.parametrize("name", ["parse", "schema", "score"])
 def test_atheris_finds_nothing(tmp_path, name):
     pytest.importorskip("atheris")
-    words = [sys.executable, str(FOLDER / "harness.py"), name, "-runs=5000", "-timeout=20", "-max_len=400"]
+    words = [sys.executable, str(FOLDER / "harness.py"), name, "-runs=5000", "-timeout=60", "-max_len=400"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert found.returncode == 0, found.stderr[-3000:]
