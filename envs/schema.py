@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from urllib.parse import urljoin
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
@@ -100,12 +101,38 @@ def _prove_schema(schema_json: str) -> None:
     schema = json.loads(schema_json)
     try:
         Draft202012Validator.check_schema(schema)
+        if '"$id"' in schema_json:
+            _prove_ids(schema)
         if '"$ref"' in schema_json or '"$dynamicRef"' in schema_json:
             _prove_references(schema)
     except SchemaError as error:
         raise ValueError(f"not a JSON schema: {error.message} at {error.json_path}") from error
     except RecursionError as error:
         raise ValueError("not a JSON schema that can be used: nested too deeply") from error
+
+
+def _prove_ids(schema: Json) -> None:
+    """jsonschema joins the $id of each part to that of the whole, and raises where it is no URI.
+
+    Raises:
+        ValueError: one is none.
+    """
+    for node in _nodes(schema):
+        name = node.get("$id") if isinstance(node, dict) else None
+        if isinstance(name, str):
+            try:
+                urljoin("http://host/path", name)
+            except ValueError as error:
+                raise ValueError(f"not a JSON schema: $id {name!r} is no URI") from error
+
+
+def _nodes(value: Json) -> Iterator[Json]:
+    """A JSON value and everything in it."""
+    left = [value]
+    while left:
+        node = left.pop()
+        left.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+        yield node
 
 
 def _prove_references(schema: Json) -> None:
@@ -141,10 +168,7 @@ def _prove_references(schema: Json) -> None:
         except (Unresolvable, ValueError) as error:
             raise ValueError(f"not a JSON schema: reference {reference!r} leads nowhere in it") from error
 
-    left = [schema]
-    while left:
-        node = left.pop()
-        left.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+    for node in _nodes(schema):
         if isinstance(node, dict) and node is not schema and isinstance(node.get("$id"), str):
             raise ValueError(
                 "not a JSON schema that can be used: a part has an $id of its own, and there are references"

@@ -193,6 +193,12 @@ def test_references_do_not_mix_with_parts_that_have_an_id_of_their_own():
         check_schema({"type": "object", "properties": {"a": {"$id": "http://x/y", "$dynamicRef": "#"}}})
 
 
+def test_an_id_that_is_no_uri_is_refused():
+    with pytest.raises(ValueError, match="is no URI"):
+        check_schema({"type": "object", "properties": {"a": {"not": {"$id": "http://["}}}})
+    check_schema({"$id": "http://x/y", "type": "object", "properties": {"$id": {"type": "string"}}})
+
+
 def test_a_schema_of_a_tree_refers_to_itself_and_ends_with_its_value():
     node = {"type": "object", "properties": {"left": {"$ref": "#/$defs/node"}, "x": {"type": "integer"}}}
     schema = {"type": "object", "properties": {"tree": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}
