@@ -5,6 +5,7 @@ Imports neither torch nor ray, so that bad input is refused before anything heav
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import os
@@ -275,9 +276,19 @@ class Config(Section):
     """A run directory to continue."""
     recipe: str = ""
     """Name of the recipe, for the run's directory."""
+    first: Config | None = None
+    """What is learned before, from this run's model; this run goes on with what it left. In a recipe, a table with the
+    name of a `recipe` and what shall differ from it; cluster, seed, model and evaluation are those of this run."""
+
+    def in_order(self) -> list[Config]:
+        """The parts of the run, one after the other; the last is this one."""
+        return [*(self.first.in_order() if self.first is not None else []), self]
 
     def resources(self) -> dict[str, float]:
-        """CPUs and GPUs all actors of the run ask Ray for."""
+        """CPUs and GPUs all actors of the run ask Ray for, in the part that asks for most."""
+        if self.first is not None:
+            needs = [self.first.resources(), self.model_copy(update={"first": None}).resources()]
+            return {name: max(need[name] for need in needs) for name in needs[0]}
         ranks, pool = self.learner_group, self.rollout_pool
         cpus = ranks.num_ranks * ranks.num_cpus_per_rank
         gpus = ranks.num_ranks * ranks.num_gpus_per_rank
@@ -304,6 +315,16 @@ def load(recipe: str, cluster: str = "laptop", overrides: Sequence[str] = ()) ->
     Raises:
         BadInput: with one line that names the file or override, the key and what was expected.
     """
+    tables = _read_tables(recipe, cluster)
+    for override in overrides:
+        table = _parse_override(override)
+        _check_names(table, override)
+        _merge(tables, table)
+    return _validate(_resolved(tables, recipe, cluster))
+
+
+def _read_tables(recipe: str, cluster: str) -> dict[str, Any]:
+    """What the defaults, a recipe and a cluster file say together."""
     tables = _default_parts()
     for path, is_cluster in ((find(recipe, "recipe"), False), (find(cluster, "cluster"), True)):
         table = _read(path)
@@ -313,12 +334,28 @@ def load(recipe: str, cluster: str = "laptop", overrides: Sequence[str] = ()) ->
                 other = "a recipe" if is_cluster else "a cluster file"
                 raise BadInput(f"{path}: {key} belongs into {other}")
         _merge(tables, table)
-    for override in overrides:
-        table = _parse_override(override)
-        _check_names(table, override)
-        _merge(tables, table)
-    tables["recipe"] = Path(recipe).stem
-    return _validate(tables)
+    return tables
+
+
+def _resolved(tables: dict[str, Any], recipe: str, cluster: str) -> dict[str, Any]:
+    """`tables` with the name of their recipe, and with the run that comes first read from its own."""
+    tables = {**tables, "recipe": Path(recipe).stem}
+    own = tables.get("first")
+    if not isinstance(own, Mapping):
+        return tables
+    name = own.get("recipe")
+    if not isinstance(name, str):
+        raise BadInput("first.recipe: missing; expected the recipe that is run first")
+    first = _read_tables(name, cluster)
+    for key in {key.split(".")[0] for key in CLUSTER_KEYS} - {"run"}:
+        if key in tables:
+            first[key] = tables[key]
+    run = tables.get("run", {})
+    first["run"] = first.get("run", {}) | {key: run[key] for key in ("seed", "directory") if key in run}
+    first |= {"model": tables.get("model"), "evaluation": {**tables.get("evaluation", {}), "after": False}}
+    first = copy.deepcopy(first)
+    _merge(first, {key: value for key, value in own.items() if key != "recipe"})
+    return {**tables, "first": _resolved(first, name, cluster)}
 
 
 def for_model(model: str, cluster: str = "laptop", overrides: Sequence[str] = ()) -> Config:
@@ -500,7 +537,7 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
     for name, field in section.model_fields.items():
         yield prefix + name
         inner = _section_of(field.annotation)
-        if inner is not None:
+        if inner is not None and inner is not section:
             yield from known_keys(inner, f"{prefix}{name}.")
 
 
@@ -597,7 +634,7 @@ def _default_parts(section: type[BaseModel] = Config) -> dict[str, Any]:
         inner = _section_of(field.annotation)
         if isinstance(field.default, Component):
             tables[name] = field.default.model_dump()
-        elif inner is not None and inner is not Component and (parts := _default_parts(inner)):
+        elif inner not in (None, Component, section) and (parts := _default_parts(inner)):
             tables[name] = parts
     return tables
 
@@ -647,6 +684,8 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _is_cluster_key(key: str) -> bool:
+    while key.startswith("first."):
+        key = key.removeprefix("first.")
     return key in CLUSTER_KEYS or key.split(".")[0] in CLUSTER_KEYS
 
 

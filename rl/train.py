@@ -4,7 +4,8 @@
                ^                                                            |
                +----------------- publish: export, load, proof -------------+
 
-SFT, PPO and everything else run through it; it knows neither algorithm nor engine nor where they run.
+SFT, PPO and everything else run through it; it knows neither algorithm nor engine nor where they run. A recipe that
+names another one as `first` runs it through the same loop before its own.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from rl.records import Records
 from rl.report.summary import SUMMARY_NAME, comparison, write_summary
 from rl.sample import ScoredGroup
 from rl.sources import GroupSource
+from rl.stages import Part, directories, parts_to_run, seconds_before
 from rl.tables import paired, print_paired, print_stages
 from rollout.engine import EngineFailed
 from rollout.pool import RolloutPool
@@ -96,14 +98,12 @@ async def _run(config: Config, directory: Path, console: Console, memory: Memory
     interruption = Interruption()
     try:
         with interruption.watched():
-            async with AsyncExitStack() as stack:
-                session = await Session.open(config, directory, console, stack)
-                await session.evaluate("before")
-                await session.learn(interruption)
-                if not interruption.requested:
-                    await session.evaluate("after")
-            if session.stages:
-                session.report(seconds=time.monotonic() - started, peak_memory_gb=memory.peak_gb)
+            for part in parts_to_run(config, directory):
+                session = await _run_part(part, directory, console, interruption)
+                if interruption.requested:
+                    break
+                if part.is_last and session.stages:
+                    session.report(seconds=time.monotonic() - started, peak_memory_gb=memory.peak_gb)
     except asyncio.CancelledError:
         if not interruption.requested:
             raise
@@ -117,6 +117,20 @@ async def _run(config: Config, directory: Path, console: Console, memory: Memory
         console.print(f"interrupted; go on with: tether train {config.recipe} resume={directory}", markup=False)
         return INTERRUPTED
     return 0
+
+
+async def _run_part(part: Part, directory: Path, console: Console, interruption: Interruption) -> Session:
+    """Run one part of the run in `directory` to its end, or until it is interrupted."""
+    if part.directory != directory:
+        configs.write_resolved(part.config, part.directory)
+        console.print(f"first: {part.config.recipe}", markup=False)
+    async with AsyncExitStack() as stack:
+        session = await Session.open(part.config, part.directory, console, stack, start=directories(directory)[0])
+        await session.evaluate("before")
+        await session.learn(interruption)
+        if not interruption.requested:
+            await session.evaluate("after")
+    return session
 
 
 def _last_line(error: BaseException) -> str:
@@ -141,12 +155,28 @@ class Session:
     clock: Clock
     stages: dict[str, Any]
     """Evaluations that were made, in the form of summary.json."""
+    start: Path
+    """Folder of the run's first part: what was measured before learning lies there."""
     learning_seconds: float = 0.0
-    """Wall clock of the whole loop, rollouts included: what an equal-time control is given as run.max_seconds."""
+    """Wall clock of the whole loop, rollouts and earlier parts included: what an equal-time control is given as
+    run.max_seconds."""
 
     @classmethod
-    async def open(cls, config: Config, directory: Path, console: Console, stack: AsyncExitStack) -> Session:
-        """Start the processes of the run; `stack` stops them."""
+    async def open(
+        cls, config: Config, directory: Path, console: Console, stack: AsyncExitStack, *, start: Path
+    ) -> Session:
+        """Start the processes of the part in `directory`; `stack` stops them.
+
+        Args:
+            config: of the part.
+            directory: of the part.
+            console: for what is said on the way.
+            stack: closes everything.
+            start: folder of the run's first part.
+
+        Raises:
+            BadInput: there is no checkpoint to resume from, or the model cannot be used.
+        """
         started = time.monotonic()
         resumed = checkpoint.latest(directory / "checkpoints") if config.resume else None
         if config.resume and resumed is None:
@@ -185,6 +215,7 @@ class Session:
             step=int(state["step"]),
             clock=Clock(config.run.steps, config.run.max_seconds, float(state["elapsed"])),
             stages={},
+            start=start,
         )
         if pool is not None:
             await session.publish()
@@ -192,14 +223,16 @@ class Session:
         return session
 
     async def evaluate(self, stage: Literal["before", "after"]) -> None:
-        """Measure the policy as it is, if the recipe says so; a resumed run keeps what was measured before."""
+        """Measure the policy as it is, if the recipe says so; what was measured before learning is kept."""
         config = self.config.evaluation
         if not (config.before if stage == "before" else config.after):
             return
-        folder = self.directory / "evaluation" / stage
+        folder = (self.start if stage == "before" else self.directory) / "evaluation" / stage
         kept = folder / "rates.json"
         if stage == "before" and kept.is_file():
             self.stages[stage] = json.loads(kept.read_text())
+            return
+        if stage == "before" and (self.step or self.start != self.directory):
             return
         started = time.monotonic()
         evaluator = await self._evaluator()
@@ -272,17 +305,16 @@ class Session:
                 await self.save()
         finally:
             recorder.close()
-        self.learning_seconds = self.clock.elapsed()
-        self.console.print(f"{self.step} steps in {duration(self.learning_seconds)}")
+        self.learning_seconds = self.clock.elapsed() + seconds_before(self.directory)
+        self.console.print(f"{self.step} steps in {duration(self.clock.elapsed())}")
         # What it still makes would compete with the evaluation.
         await self.source.close()
 
     def report(self, *, seconds: float, peak_memory_gb: float) -> None:
         """Write summary.json and print it as tables."""
-        evaluations = self.directory / "evaluation"
         comparisons = {}
         if {"before", "after"} <= self.stages.keys():
-            comparisons = paired(evaluations / "before", evaluations / "after")
+            comparisons = paired(self.start / "evaluation" / "before", self.directory / "evaluation" / "after")
         write_summary(
             self.directory / SUMMARY_NAME,
             measurements=self.stages,

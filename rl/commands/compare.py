@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rl.console import make_console
 from rl.errors import BadInput
@@ -25,6 +26,7 @@ CURVES = {
     "{}/hallucination_rate": "Hallucination, temperature 1",
 }
 """Metrics of a set of tasks, and the title of their panel."""
+ELAPSED = "timing_s/elapsed"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +86,6 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
         BadInput: a run measured nothing, or is no run.
     """
     from rl.config import read_resolved
-    from rl.metrics import read_metrics
     from rl.report.curves import Curve, draw, run_of
 
     curves: dict[str, list] = {}
@@ -92,10 +93,24 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
         config = read_resolved(directory)
         name = Path(config.evaluation.tasks[0]).name.split(".")[0]
         rates = {rate: rate.format(name) for rate in CURVES}
-        found = run_of(read_metrics(directory), "timing_s/elapsed", rates)
+        found = run_of(_metrics_of_parts(directory), ELAPSED, rates)
         if not found.x:
             raise BadInput(f"{directory}: no evaluation during training; set evaluation.every")
         curves.setdefault(config.recipe, []).append(found)
     title = "Held-out tasks during training"
     lines = [Curve(label=recipe, runs=found) for recipe, found in curves.items()]
     draw(lines, path, x_label="seconds of learning", title=title, panels=CURVES)
+
+
+def _metrics_of_parts(run: Path) -> list[dict[str, Any]]:
+    """The metrics of all parts of a run, their seconds counted through."""
+    from rl.metrics import read_metrics
+    from rl.stages import directories
+
+    lines: list[dict[str, Any]] = []
+    seconds = 0.0
+    for directory in directories(run):
+        own = read_metrics(directory)
+        lines += [line | {ELAPSED: line[ELAPSED] + seconds} for line in own]
+        seconds += own[-1][ELAPSED] if own else 0.0
+    return lines

@@ -65,17 +65,19 @@ def check(config: Config, *, with_resources: bool = False) -> None:
     Raises:
         BadInput: with one line.
     """
-    configs.check(config)
+    for part in config.in_order():
+        configs.check(part)
     if with_resources:
         from rl.cluster import check_resources
 
         check_resources(config.ray, config.resources())
     # Imports torch, so it comes after all that can be refused without.
-    configs.check_algorithm(config)
     from rl.parts import learner_config, rank_config
 
-    learner_config(config)
-    rank_config(config)
+    for part in config.in_order():
+        configs.check_algorithm(part)
+        learner_config(part)
+        rank_config(part)
 
 
 def resolve(recipe: str, rest: list[str]) -> Config:

@@ -81,7 +81,13 @@ def test_new_weights_are_live_in_the_engine_after_an_update(shipped: Path, tmp_p
 
 
 def test_learner_and_engine_share_one_accelerator(tmp_path: Path) -> None:
-    overrides = ["run.steps=2", "source.groups_per_step=4", "evaluation.num=8", "evaluation.num_others=4"]
+    overrides = [
+        "first.run.steps=2",
+        "run.steps=2",
+        "source.groups_per_step=4",
+        "evaluation.num=8",
+        "evaluation.num_others=4",
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     subprocess.run(
         [sys.executable, "-m", "rl", "train", "ppo_tiny", "one_gpu", *overrides],

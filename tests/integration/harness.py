@@ -21,6 +21,8 @@ SMALL_ENGINE = [
     "evaluation.num_others=2",
 ]
 """Overrides with which an online recipe takes seconds and no vLLM."""
+ALONE = "first.run.steps=0"
+"""Leaves out what is learned before PPO."""
 
 
 def command(*words: str) -> list[str]:

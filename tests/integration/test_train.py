@@ -9,7 +9,9 @@ import time
 import numpy as np
 import psutil
 import pytest
-from harness import ENVIRONMENT, SMALL_ENGINE, command, only_run, tether
+import torch
+from harness import ALONE, ENVIRONMENT, SMALL_ENGINE, command, only_run, tether
+from safetensors.torch import load_file
 
 from rl.commands.compare import draw_curves
 from rl.metrics import read_metrics
@@ -39,12 +41,14 @@ def test_sft_from_nothing_leaves_a_model_that_hugging_face_loads(tmp_path, run_o
 
 
 @pytest.mark.slow
-def test_ppo_evaluates_learns_and_sums_up(tmp_path, run_ok, start):
+def test_a_run_of_two_parts_evaluates_learns_and_sums_up(tmp_path, run_ok, start):
     found = run_ok(
         "train",
         "ppo_tiny",
         f"model.path={start}",
         "run.steps=2",
+        "first.run.steps=1",
+        "first.source.groups_per_step=2",
         "run.keep_trajectories_every=1",
         "source.max_staleness=0",
         # In bf16 the learner's own rounding would be most of the difference.
@@ -59,6 +63,14 @@ def test_ppo_evaluates_learns_and_sums_up(tmp_path, run_ok, start):
         assert summary[stage]["real_apis"]["n"] == 2
     assert {"seconds", "peak_memory_gb", "seed", "command", "commit", "versions"} <= summary.keys()
     assert summary["peak_memory_gb"] > 0.1
+    assert "step 1/1" in found.stdout
+    assert (run / "first" / "evaluation" / "before" / "heldout-t1").is_dir()
+    elapsed = [read_metrics(part)[-1]["timing_s/elapsed"] for part in (run / "first", run)]
+    assert summary["learning_seconds"] >= sum(elapsed)
+    learned = load_file(run / "first" / "checkpoints" / "step-000001" / "model.safetensors")
+    assert any(
+        not torch.equal(weight, learned[name]) for name, weight in load_file(start / "model.safetensors").items()
+    )
     steps = read_metrics(run)
     assert max(step["perf/weights_difference"] for step in steps) < 1e-4
     assert all(step["rollout/staleness"] == 0 for step in steps)
@@ -79,6 +91,7 @@ def test_staleness_is_bounded_by_the_recipe(tmp_path, run_ok, start):
         "train",
         "ppo_tiny",
         f"model.path={start}",
+        ALONE,
         "run.steps=5",
         "source.max_staleness=1",
         "evaluation.before=false",
@@ -95,6 +108,7 @@ def test_held_out_rates_are_measured_during_training_and_drawn(tmp_path, run_ok,
         "train",
         "ppo_tiny",
         f"model.path={start}",
+        ALONE,
         "run.steps=4",
         "evaluation.before=false",
         "evaluation.after=false",
@@ -116,6 +130,7 @@ def test_an_engine_that_keeps_old_weights_serves_nothing_and_the_run_says_so(tmp
         "train",
         "ppo_tiny",
         f"model.path={start}",
+        ALONE,
         "run.steps=5",
         "learner.learning_rate=0.01",
         "algorithm.options.warmup_updates=0",
@@ -173,9 +188,38 @@ def test_interruption_leaves_a_checkpoint_and_no_process_and_the_run_goes_on(tmp
 
 
 @pytest.mark.slow
+def test_an_interrupted_first_part_is_finished_before_the_second_begins(tmp_path, start):
+    words = ["train", "ppo_tiny", f"model.path={start}", "run.steps=1", "first.source.groups_per_step=2"]
+    words += ["evaluation.before=false", "evaluation.after=false", *SMALL_ENGINE]
+    process = subprocess.Popen(
+        command(*words, "first.run.steps=2000"),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step    3/"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(timeout=120) == 130
+    run = only_run(tmp_path)
+    assert f"go on with: tether train ppo_tiny resume={run.relative_to(tmp_path)}" in rest
+    assert not (run / "checkpoints").exists()
+    done = read_metrics(run / "first")[-1]["step"]
+    found = tether(*words, f"first.run.steps={done + 1}", f"resume={run}", cwd=tmp_path)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert [step["step"] for step in read_metrics(run / "first")] == list(range(1, done + 2))
+    assert [step["step"] for step in read_metrics(run)] == [1]
+
+
+@pytest.mark.slow
 def test_ppo_and_rollouts_on_vllm(tmp_path, run_ok, start):
     words = [word for word in SMALL_ENGINE if not word.startswith("rollout_pool.engine")]
-    run_ok("train", "ppo_tiny", f"model.path={start}", "run.steps=2", "rollout_pool.kv_cache_gib=0.1", *words)
+    run_ok("train", "ppo_tiny", f"model.path={start}", ALONE, "run.steps=2", "rollout_pool.kv_cache_gib=0.1", *words)
     run = only_run(tmp_path)
     steps = read_metrics(run)
     assert max(step["perf/weights_difference"] for step in steps) < 1e-3
