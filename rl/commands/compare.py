@@ -107,10 +107,11 @@ def _metrics_of_parts(run: Path) -> list[dict[str, Any]]:
     from rl.metrics import read_metrics
     from rl.stages import directories
 
-    lines: list[dict[str, Any]] = []
+    # A part begins with the model that the one before it ended with: where both measured it, it is one point.
+    lines: dict[float, dict[str, Any]] = {}
     seconds = 0.0
     for directory in directories(run):
         own = read_metrics(directory)
-        lines += [line | {ELAPSED: line[ELAPSED] + seconds} for line in own]
+        lines |= {line[ELAPSED] + seconds: line | {ELAPSED: line[ELAPSED] + seconds} for line in own}
         seconds += own[-1][ELAPSED] if own else 0.0
-    return lines
+    return list(lines.values())
