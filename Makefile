@@ -21,13 +21,13 @@ $(STAMP): requirements/cpu.lock requirements/install.sh pyproject.toml
 	@PYTHON=$(PYTHON) bash requirements/install.sh $(VENV)
 	@touch $@
 
-train: $(STAMP) ## the main job: PPO on the shipped start, evaluated before and after (ARGS="key=value ...")
+train: $(STAMP) ## the main job: masked SFT, then PPO on the shipped start, evaluated before and after (ARGS="key=value ...")
 	@$(RUN) $(BIN)/tether train ppo_tiny laptop $(ARGS)
 
-train-quick: $(STAMP) ## the same with a fifth of the steps and fewer evaluation tasks
+train-quick: $(STAMP) ## the same in a fifth of the time and with fewer evaluation tasks
 	@$(RUN) $(BIN)/tether train ppo_quick laptop $(ARGS)
 
-control: $(STAMP) ## plain SFT for the seconds that a PPO run learned, and their paired tests (PPO=runs/NAME)
+control: $(STAMP) ## plain SFT for the seconds that a run of the main job learned, and their paired tests (PPO=runs/NAME)
 	@test -f "$(PPO)/summary.json" || { echo "make control PPO=RUN: expected the folder of a finished run, with summary.json"; exit 2; }
 	@$(RUN) $(BIN)/tether train sft_control_tiny laptop run.directory=$(PPO)/control \
 	    run.max_seconds=$$($(BIN)/python -c 'import json, sys; print(json.load(open(sys.argv[1]))["learning_seconds"])' $(PPO)/summary.json) $(ARGS)

@@ -9,13 +9,23 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urljoin
 
+import regex
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from envs.types import Json, ToolSpec
+
+PATTERN_SECONDS = 1.0
+"""Processor time that the `pattern` of one value may take: some patterns take for ever on some values."""
+
+
+class PatternTooSlow(ValueError):
+    """A schema's `pattern` cannot be decided for a value in time; whoever made the value is not to blame."""
 
 
 class ProblemKind(StrEnum):
@@ -45,6 +55,9 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
     Types are strict: a boolean is no integer, "3" is no number, 3.0 is an integer. An argument that the schema does
     not name is unknown, unless the schema has an `additionalProperties` that allows it. The schema itself is trusted:
     readers of tasks prove it with `check_schema`.
+
+    Raises:
+        PatternTooSlow: a `pattern` takes too long.
     """
     if not isinstance(arguments, Mapping):
         return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
@@ -188,14 +201,28 @@ def _of_the_same_value(schema: Mapping[str, Json]) -> Iterator[Json]:
 
 
 @lru_cache(maxsize=65536)
-def _validator(schema_json: str) -> Draft202012Validator:
+def _validator(schema_json: str) -> Validator:
     # Checking the schema itself costs twenty times as much as using it once, and worlds make new ones all the time.
     # Without a registry of its own a validator would fetch what a schema refers to from the network.
-    return Draft202012Validator(
+    return _TimedValidator(
         json.loads(schema_json), registry=_NOTHING_ELSE, format_checker=Draft202012Validator.FORMAT_CHECKER
     )
 
 
+def _pattern(validator: Validator, pattern: str, value: Json, _: Json) -> Iterator[ValidationError]:
+    """The keyword `pattern` with a limit; `regex` reads what `re` reads."""
+    if not validator.is_type(value, "string"):
+        return
+    try:
+        found = regex.search(pattern, value, timeout=PATTERN_SECONDS)
+    except TimeoutError:
+        message = f"the pattern {pattern!r} cannot be matched with a value within {PATTERN_SECONDS:g} s"
+        raise PatternTooSlow(message) from None
+    if not found:
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_TimedValidator = extend(Draft202012Validator, {"pattern": _pattern})
 _NOTHING_ELSE: Registry = Registry()
 
 

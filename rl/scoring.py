@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from envs.actions import ACTION_NAMES, ACTIONS, CHANGE_TOOLS, TALK_TO_USER
-from envs.schema import check_schema
+from envs.schema import PatternTooSlow, check_schema
 from envs.types import Call, Json, MalformedCall, Message, Task, TaskKind, ToolCall, ToolSpec
 from rewards.classify import judge
 from rewards.replies import Scheme
@@ -114,6 +114,8 @@ def score_record(record: Json, scheme: Scheme) -> dict[str, Json]:
         reply = scheme.reply(recorded.trajectory, verdict)
     except RecursionError:
         raise BadRecord("expected a record that is not nested so deeply") from None
+    except PatternTooSlow as error:
+        raise BadRecord(f"tools: {error}") from None
     line: dict[str, Json] = {
         "id": recorded.record_id,
         "errors": errors_json(verdict.errors, recorded) if verdict.errors else [],

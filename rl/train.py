@@ -46,8 +46,8 @@ from rl.metrics import Recorder, group_metrics
 from rl.records import Records
 from rl.report.summary import SUMMARY_NAME, comparison, write_summary
 from rl.sample import ScoredGroup
+from rl.sequence import Part, directories, parts_to_run, seconds_before
 from rl.sources import GroupSource
-from rl.stages import Part, directories, parts_to_run, seconds_before
 from rl.tables import paired, print_paired, print_stages
 from rollout.engine import EngineFailed
 from rollout.pool import RolloutPool

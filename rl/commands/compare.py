@@ -105,7 +105,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
 def _metrics_of_parts(run: Path) -> list[dict[str, Any]]:
     """The metrics of all parts of a run, their seconds counted through."""
     from rl.metrics import read_metrics
-    from rl.stages import directories
+    from rl.sequence import directories
 
     # A part begins with the model that the one before it ended with: where both measured it, it is one point.
     lines: dict[float, dict[str, Any]] = {}

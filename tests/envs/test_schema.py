@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from envs.schema import ProblemKind, check, check_schema, signature
+from envs.schema import PatternTooSlow, ProblemKind, check, check_schema, signature
 from envs.types import ToolSpec
 
 BOOKING = {
@@ -219,3 +219,12 @@ def test_a_schema_that_refers_to_its_own_parts_is_used():
 def test_a_number_beyond_all_arithmetic_is_a_bad_value_and_no_crash():
     schema = {"type": "object", "properties": {"a": {"multipleOf": 0.1}}}
     assert [problem.kind for problem in check({"a": 10**400}, schema)] == ["bad_format"]
+
+
+def test_a_pattern_that_takes_for_ever_on_a_value_is_not_the_fault_of_the_value(monkeypatch):
+    monkeypatch.setattr("envs.schema.PATTERN_SECONDS", 0.05)
+    schema = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^(a|a)*(a|aa)*$"}}}
+    assert check({"code": "a"}, schema) == []
+    assert [problem.kind for problem in check({"code": "b"}, schema)] == [ProblemKind.BAD_FORMAT]
+    with pytest.raises(PatternTooSlow, match=r"within 0\.05 s"):
+        check({"code": "a" * 60 + "b"}, schema)

@@ -7,7 +7,7 @@ from rl import config as configs
 from rl.checkpoint import STATE, WEIGHTS
 from rl.config import Config
 from rl.errors import BadInput
-from rl.stages import directories, is_finished, parts_to_run, seconds_before
+from rl.sequence import directories, is_finished, parts_to_run, seconds_before
 
 FIRST = """
 [run]
