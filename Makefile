@@ -27,10 +27,22 @@ train: $(STAMP) ## the main job: masked SFT, then PPO on the shipped start, eval
 train-quick: $(STAMP) ## the same in a fifth of the time and with fewer evaluation tasks
 	@$(RUN) $(BIN)/tether train ppo_quick laptop $(ARGS)
 
+# The words that give the control the seconds, the seed and the evaluation of a run.
+define SAME_AS
+import json, pathlib, sys
+run = pathlib.Path(sys.argv[1])
+seconds = json.loads((run / "summary.json").read_text())["learning_seconds"]
+config = json.loads((run / "run.json").read_text())
+own = config["evaluation"]
+print(f"run.max_seconds={seconds}", f"run.seed={config['run']['seed']}")
+print(*(f"evaluation.{key}={own[key]}" for key in ("seed", "num", "num_others", "num_during")))
+endef
+export SAME_AS
+
 control: $(STAMP) ## plain SFT for the seconds that a run of the main job learned, and their paired tests (PPO=runs/NAME)
 	@test -f "$(PPO)/summary.json" || { echo "make control PPO=RUN: expected the folder of a finished run, with summary.json"; exit 2; }
 	@$(RUN) $(BIN)/tether train sft_control_tiny laptop run.directory=$(PPO)/control \
-	    run.max_seconds=$$($(BIN)/python -c 'import json, sys; print(json.load(open(sys.argv[1]))["learning_seconds"])' $(PPO)/summary.json) $(ARGS)
+	    $$($(BIN)/python -c "$$SAME_AS" $(PPO)) $(ARGS)
 	@$(BIN)/tether compare $(PPO) $$(ls -d $(PPO)/control/*/ | tail -n 1) --control
 
 test: $(STAMP) ## the tests, without the slow ones and those that need a GPU

@@ -278,7 +278,8 @@ class Config(Section):
     """Name of the recipe, for the run's directory."""
     first: Config | None = None
     """What is learned before, from this run's model; this run goes on with what it left. In a recipe, a table with the
-    name of a `recipe` and what shall differ from it; cluster, seed, model and evaluation are those of this run."""
+    name of a `recipe` ("": none) and what shall differ from it; cluster, seed, model, sampling and evaluation are those
+    of this run."""
 
     def in_order(self) -> list[Config]:
         """The parts of the run, one after the other; the last is this one."""
@@ -323,6 +324,30 @@ def load(recipe: str, cluster: str = "laptop", overrides: Sequence[str] = ()) ->
     return _validate(_resolved(tables, recipe, cluster))
 
 
+def load_resumed(run_directory: Path, cluster: str = "", overrides: Sequence[str] = ()) -> Config:
+    """The configuration that a run was started with, to go on with it.
+
+    Args:
+        run_directory: of the run.
+        cluster: a cluster file in place of the one it was started with; "": the same.
+        overrides: as of `load`; they win.
+
+    Raises:
+        BadInput: as `load`, or there is no such run.
+    """
+    tables = read_resolved(run_directory).model_dump(mode="json", exclude_none=True)
+    if cluster:
+        path = find(cluster, "cluster")
+        table = _read(path)
+        _check_names(table, str(path))
+        _merge(tables, table)
+    for override in [*overrides, f"resume={json.dumps(str(run_directory))}"]:
+        table = _parse_override(override)
+        _check_names(table, override)
+        _merge(tables, table)
+    return _validate(tables)
+
+
 def _read_tables(recipe: str, cluster: str) -> dict[str, Any]:
     """What the defaults, a recipe and a cluster file say together."""
     tables = _default_parts()
@@ -337,8 +362,15 @@ def _read_tables(recipe: str, cluster: str) -> dict[str, Any]:
     return tables
 
 
-def _resolved(tables: dict[str, Any], recipe: str, cluster: str) -> dict[str, Any]:
-    """`tables` with the name of their recipe, and with the run that comes first read from its own."""
+def _resolved(tables: dict[str, Any], recipe: str, cluster: str, later: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`tables` with the name of their recipe, and with the run that comes first read from its own.
+
+    Args:
+        tables: of one run.
+        recipe: what they were read from.
+        cluster: the same for all parts.
+        later: the recipes that come after this one.
+    """
     tables = {**tables, "recipe": Path(recipe).stem}
     own = tables.get("first")
     if not isinstance(own, Mapping):
@@ -346,16 +378,23 @@ def _resolved(tables: dict[str, Any], recipe: str, cluster: str) -> dict[str, An
     name = own.get("recipe")
     if not isinstance(name, str):
         raise BadInput("first.recipe: missing; expected the recipe that is run first")
+    if not name:
+        return {key: value for key, value in tables.items() if key != "first"}
+    if name in (recipe, *later):
+        raise BadInput(f"first.recipe: {name} would come before itself")
     first = _read_tables(name, cluster)
     for key in {key.split(".")[0] for key in CLUSTER_KEYS} - {"run"}:
         if key in tables:
             first[key] = tables[key]
-    run = tables.get("run", {})
-    first["run"] = first.get("run", {}) | {key: run[key] for key in ("seed", "directory") if key in run}
-    first |= {"model": tables.get("model"), "evaluation": {**tables.get("evaluation", {}), "after": False}}
+    run = {"seed": Run().seed, "directory": Run().directory} | tables.get("run", {})
+    first["run"] = first.get("run", {}) | {key: run[key] for key in ("seed", "directory")}
+    evaluation = {**tables.get("evaluation", {}), "after": False}
+    # What is measured before learning and after it is measured in the same way.
+    evaluation.setdefault("env", tables.get("source", {}).get("env"))
+    first |= {"model": tables.get("model"), "evaluation": evaluation, "sampling": tables.get("sampling", {})}
     first = copy.deepcopy(first)
     _merge(first, {key: value for key, value in own.items() if key != "recipe"})
-    return {**tables, "first": _resolved(first, name, cluster)}
+    return {**tables, "first": _resolved(first, name, cluster, (recipe, *later))}
 
 
 def for_model(model: str, cluster: str = "laptop", overrides: Sequence[str] = ()) -> Config:
@@ -393,9 +432,11 @@ def find_model(name: str) -> Path:
     if not (folder / RESOLVED_NAME).is_file():
         return folder
     found = checkpoint.latest(folder / "checkpoints")
-    if found is None:
-        raise BadInput(f"{name}: the run holds no checkpoint")
-    return found
+    if found is not None:
+        return found
+    if (folder / "first" / RESOLVED_NAME).is_file():
+        return find_model(str(folder / "first"))
+    raise BadInput(f"{name}: the run holds no checkpoint")
 
 
 def read_resolved(run_directory: Path) -> Config:

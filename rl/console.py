@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 PLAIN_WIDTH = 160
 """Columns without a terminal: lines must not be folded in a log file."""
@@ -17,13 +27,21 @@ def make_console(*, stderr: bool = False) -> Console:
     return console
 
 
+class RateColumn(ProgressColumn):
+    """The field `rate` of a task where it has one, else what it advances by in a second."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text; empty before the first advance."""
+        return Text(task.fields.get("rate") or (f"{task.speed:,.1f}/s" if task.speed else ""))
+
+
 def make_progress(console: Console) -> Progress:
     """A bar with rate and time left; shows nothing without a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        RateColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

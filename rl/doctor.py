@@ -54,7 +54,12 @@ def devices(config: Config) -> Iterator[Finding]:
 
 
 def memory(config: Config, model_path: Path) -> Iterator[Finding]:
-    """Whether weights, optimiser state and KV cache fit; activations are not counted."""
+    """Whether weights, optimiser state and KV cache of every part of the run fit; activations are not counted."""
+    for part in config.in_order():
+        yield _memory_of_part(part, model_path, "memory" if part is config else f"memory, first {part.recipe}")
+
+
+def _memory_of_part(config: Config, model_path: Path, name: str) -> Finding:
     num_parameters = count_parameters(model_path)
     learner = learner_gib(config, num_parameters)
     ranks = config.learner_group.num_ranks
@@ -71,11 +76,14 @@ def memory(config: Config, model_path: Path) -> Iterator[Finding]:
     else:
         free = psutil.virtual_memory().available / _GIB
         fits, where = total <= free, f"{free:.1f} GiB are free"
-    yield Finding(name="memory", detail=f"{', '.join(parts)}; {where}", ok=fits)
+    return Finding(name=name, detail=f"{', '.join(parts)}; {where}", ok=fits)
 
 
 def learner_gib(config: Config, num_parameters: int) -> float:
-    """Weights, gradients and optimiser state of one rank, sharded as the ZeRO stage says."""
+    """Weights, gradients and optimiser state of one rank's models, sharded as the ZeRO stage says.
+
+    Models that are only read, such as a reference, are whole on every rank.
+    """
     group = config.learner_group
     weights, gradients, states = 4.0, 4.0, 8.0
     if group.dtype == "bf16":
@@ -84,7 +92,10 @@ def learner_gib(config: Config, num_parameters: int) -> float:
     states /= ranks if group.zero_stage >= 1 else 1
     gradients /= ranks if group.zero_stage >= 2 else 1
     weights /= ranks if group.zero_stage >= 3 else 1
-    return num_parameters * (weights + gradients + states) / _GIB + _LIBRARIES_GIB
+    roles = config.algorithm.build().roles
+    trained = sum(role.trained for role in roles)
+    read = (len(roles) - trained) * (2.0 if group.dtype == "bf16" and group.zero_stage else 4.0)
+    return num_parameters * (trained * (weights + gradients + states) + read) / _GIB + _LIBRARIES_GIB
 
 
 def count_parameters(model_path: Path) -> int:

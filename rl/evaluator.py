@@ -97,7 +97,7 @@ class Evaluator:
         )
         label = f"{task_set.name}, {'greedy' if temperature == GREEDY else f'temperature {temperature:g}'}"
         with make_progress(self._console) as progress:
-            bar = progress.add_task(label, total=len(task_set.tasks), rate="")
+            bar = progress.add_task(label, total=len(task_set.tasks))
 
             async def episode(index: int, task: Task) -> Trajectory:
                 (trajectory,) = await self._pool.run(

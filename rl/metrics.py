@@ -58,7 +58,7 @@ class Recorder:
         self._file = (directory / METRICS_NAME).open("a")
         self._events = SummaryWriter(str(directory / "tensorboard"))
         self._progress: Progress = make_progress(console)
-        self._task: TaskID = self._progress.add_task("training", total=num_steps, completed=start, rate="")
+        self._task: TaskID = self._progress.add_task("training", total=num_steps, completed=start)
         self._progress.start()
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -71,8 +71,10 @@ class Recorder:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
         self._console.print(step_line(step, self._num_steps, values), soft_wrap=True)
-        rate = values.get("timing_s/step")
-        self._progress.update(self._task, completed=step, rate=f"{rate:.1f} s/step" if rate else "")
+        rate, left = values.get("timing_s/step"), values.get("timing_s/left")
+        # Where seconds end the run, the steps that they are enough for are its length.
+        total = min(self._num_steps, step + math.ceil(left / rate)) if rate and left is not None else self._num_steps
+        self._progress.update(self._task, completed=step, total=total, rate=f"{rate:.1f} s/step" if rate else "")
 
     def close(self) -> None:
         """Write what is left."""

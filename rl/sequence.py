@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl import checkpoint
-from rl.config import RESOLVED_NAME, Config
+from rl.config import RESOLVED_NAME, Config, write_resolved
 
 FIRST = "first"
 
@@ -43,12 +43,20 @@ def parts_to_run(config: Config, directory: Path, *, is_last: bool = True) -> It
     begun = checkpoint.latest(directory / "checkpoints") is not None
     if not begun and not is_finished(config.first, first):
         first.mkdir(exist_ok=True)
-        known = any(checkpoint.latest(folder / "checkpoints") for folder in directories(first))
-        resumed = config.first.model_copy(update={"resume": str(first) if known else ""})
+        resumed = config.first.model_copy(update={"resume": str(first) if can_be_resumed(first) else ""})
+        write_resolved(resumed, first)
         yield from parts_to_run(resumed, first, is_last=False)
-    model = config.model.model_copy(update={"path": str(checkpoint.latest(first / "checkpoints")), "init": None})
-    own = config.model_copy(update={"model": model, "resume": config.resume if begun else ""})
+    own = config.model_copy(update={"resume": config.resume if begun else ""})
+    left = checkpoint.latest(first / "checkpoints")
+    if left is not None:
+        model = config.model.model_copy(update={"path": str(left), "init": None})
+        own = own.model_copy(update={"model": model})
     yield Part(config=own, directory=directory, is_last=is_last)
+
+
+def can_be_resumed(run: Path) -> bool:
+    """Whether any part of the run left a checkpoint."""
+    return any(checkpoint.latest(folder / "checkpoints") for folder in directories(run))
 
 
 def is_finished(config: Config, directory: Path) -> bool:

@@ -121,8 +121,7 @@ async def _run(config: Config, directory: Path, console: Console, memory: Memory
 
 async def _run_part(part: Part, directory: Path, console: Console, interruption: Interruption) -> Session:
     """Run one part of the run in `directory` to its end, or until it is interrupted."""
-    if part.directory != directory:
-        configs.write_resolved(part.config, part.directory)
+    if not part.is_last:
         console.print(f"first: {part.config.recipe}", markup=False)
     async with AsyncExitStack() as stack:
         session = await Session.open(part.config, part.directory, console, stack, start=directories(directory)[0])

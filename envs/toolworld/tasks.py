@@ -45,7 +45,8 @@ class ToolWorldTasks:
         """Describe a sequence of tasks.
 
         Args:
-            split: train and held-out tasks share no tool name, no compound noun and no request template.
+            split: train and held-out tasks share no tool name, no compound noun and no request: requests
+                are put together from the same pieces in other combinations.
             catalogue: procedural tools, real API documents, or both.
             seed: another seed gives other tasks.
             kinds: weight of each kind; kinds not named do not occur. None: KIND_WEIGHTS.

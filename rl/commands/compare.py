@@ -4,7 +4,7 @@ Each run is compared with the first by what both measured after training. Where 
 against another way of spending the same time, --control writes the second run into the first one's summary.json:
 
   tether train ppo_tiny
-  tether train sft_control_tiny run.max_seconds=180
+  tether train sft_control_tiny run.max_seconds=380        the learning_seconds of the first one's summary
   tether compare runs/ppo_tiny-... runs/sft_control_tiny-... --control
 """
 
@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from rl.console import make_console
 from rl.errors import BadInput
@@ -27,6 +29,8 @@ CURVES = {
 }
 """Metrics of a set of tasks, and the title of their panel."""
 ELAPSED = "timing_s/elapsed"
+UNEQUAL = 0.05
+"""Share of a run's seconds of learning by which those of its control may differ."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, found in zip(names[1:], tests, strict=True):
         print_paired(console, found, names[0], name)
     if arguments.control:
+        _warn_of_unequal_time(console, summaries)
         path = runs[0] / SUMMARY_NAME
         summary = summaries[0] | {"control": summaries[1]["after"]}
         tests_json = {place: comparison(found) for place, found in tests[0].items()}
@@ -93,7 +98,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
         config = read_resolved(directory)
         name = Path(config.evaluation.tasks[0]).name.split(".")[0]
         rates = {rate: rate.format(name) for rate in CURVES}
-        found = run_of(_metrics_of_parts(directory), ELAPSED, rates)
+        found = run_of(metrics_of_parts(directory), ELAPSED, rates)
         if not found.x:
             raise BadInput(f"{directory}: no evaluation during training; set evaluation.every")
         curves.setdefault(config.recipe, []).append(found)
@@ -102,7 +107,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> None:
     draw(lines, path, x_label="seconds of learning", title=title, panels=CURVES)
 
 
-def _metrics_of_parts(run: Path) -> list[dict[str, Any]]:
+def metrics_of_parts(run: Path) -> list[dict[str, Any]]:
     """The metrics of all parts of a run, their seconds counted through."""
     from rl.metrics import read_metrics
     from rl.sequence import directories
@@ -114,4 +119,10 @@ def _metrics_of_parts(run: Path) -> list[dict[str, Any]]:
         own = read_metrics(directory)
         lines |= {line[ELAPSED] + seconds: line | {ELAPSED: line[ELAPSED] + seconds} for line in own}
         seconds += own[-1][ELAPSED] if own else 0.0
-    return list(lines.values())
+    return [lines[elapsed] for elapsed in sorted(lines)]
+
+
+def _warn_of_unequal_time(console: Console, summaries: Sequence[Mapping[str, Any]]) -> None:
+    run, control = (summary.get("learning_seconds", 0.0) for summary in summaries[:2])
+    if abs(run - control) > UNEQUAL * run:
+        console.print(f"[yellow]the control learned for {control:.0f} s and the run for {run:.0f} s[/]")

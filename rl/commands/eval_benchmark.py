@@ -153,7 +153,7 @@ def _judged(
     )
     try:
         with make_progress(make_console()) as progress:
-            bar = progress.add_task("judge", total=2 * len(episodes), rate="")
+            bar = progress.add_task("judge", total=2 * len(episodes))
             said = asyncio.run(judging.ask(suite, episodes, whom, cache, lambda: progress.advance(bar)))
     finally:
         cache.close()
@@ -262,7 +262,7 @@ async def _ask(arguments: argparse.Namespace, tasks: Sequence[Task]) -> list[Tra
     )
     free = asyncio.Semaphore(arguments.concurrency)
     with make_progress(make_console()) as progress:
-        bar = progress.add_task(arguments.benchmark, total=len(tasks), rate="")
+        bar = progress.add_task(arguments.benchmark, total=len(tasks))
 
         async def one(task: Task) -> Trajectory:
             async with free:

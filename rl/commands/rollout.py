@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(pool: RolloutPool) -> list[Trajectory]:
         with make_progress(console) as progress:
-            bar = progress.add_task("episodes", total=len(tasks), rate="")
+            bar = progress.add_task("episodes", total=len(tasks))
 
             async def episode(index: int) -> Trajectory:
                 (trajectory,) = await pool.run(tasks[index], group_id=f"episode-{index}", settings=settings)

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         unit = 1 if path.suffix == ".parquet" else 1 << 20
         num_units = -(-size(path) // unit)
         with output(out) as file, make_progress(console) as progress:
-            bar = progress.add_task("rows" if unit == 1 else "MiB", total=num_units, rate="")
+            bar = progress.add_task("rows" if unit == 1 else "MiB", total=num_units)
             pieces = scored_chunks(chunks(path), arguments.scheme, skip_bad=arguments.skip_bad, num_jobs=arguments.jobs)
             for chunk, scored in pieces:
                 file.write(scored.lines)

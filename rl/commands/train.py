@@ -10,17 +10,22 @@ shipped. Single values are overridden by dotted key=value words, whose values ar
 
 Every run makes a folder runs/RECIPE-TIME with checkpoints that any Hugging Face tool loads, metrics as JSON lines
 and TensorBoard events, logs, and summary.json where the recipe evaluates. Ctrl-C finishes the step, saves and
-stops; `resume=RUN` goes on from there with optimiser state and data position.
+stops; `resume=RUN` goes on from there with optimiser state and data position, and with the run's own settings where
+no word on the command line says otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from rl import config as configs
 from rl.config import Config
 from rl.console import make_console
 from rl.errors import BadInput
+from rl.sequence import can_be_resumed
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +71,10 @@ def check(config: Config, *, with_resources: bool = False) -> None:
         BadInput: with one line.
     """
     for part in config.in_order():
-        configs.check(part)
+        with _named(part, config):
+            configs.check(part)
+    if config.resume and not can_be_resumed(Path(config.resume)):
+        raise BadInput(f"resume: {config.resume} holds no checkpoint")
     if with_resources:
         from rl.cluster import check_resources
 
@@ -75,14 +83,34 @@ def check(config: Config, *, with_resources: bool = False) -> None:
     from rl.parts import learner_config, rank_config
 
     for part in config.in_order():
-        configs.check_algorithm(part)
-        learner_config(part)
-        rank_config(part)
+        with _named(part, config):
+            configs.check_algorithm(part)
+            learner_config(part)
+            rank_config(part)
+
+
+@contextmanager
+def _named(part: Config, config: Config) -> Iterator[None]:
+    """Say of a fault in what comes first that it lies there."""
+    try:
+        yield
+    except BadInput as error:
+        if part is config:
+            raise
+        raise BadInput(f"first, recipe {part.recipe}: {error}") from error
 
 
 def resolve(recipe: str, rest: list[str]) -> Config:
     """The run that the words of the command line mean."""
     cluster, overrides = cluster_and_overrides(rest)
+    resumed = [word.removeprefix("resume=") for word in overrides if word.startswith("resume=")]
+    if resumed and resumed[-1]:
+        named = cluster if rest[0] == cluster else ""
+        others = [word for word in overrides if not word.startswith("resume=")]
+        config = configs.load_resumed(Path(resumed[-1]), named, others)
+        if config.recipe != Path(recipe).stem:
+            raise BadInput(f"resume: {resumed[-1]} is a run of recipe {config.recipe}, not of {recipe}")
+        return config
     return configs.load(recipe, cluster, overrides)
 
 

@@ -21,7 +21,7 @@ SMALL_ENGINE = [
     "evaluation.num_others=2",
 ]
 """Overrides with which an online recipe takes seconds and no vLLM."""
-ALONE = "first.run.steps=0"
+ALONE = "first.recipe="
 """Leaves out what is learned before PPO."""
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rl.config import Config, for_model
+from rl.config import Config, for_model, load
 from rl.doctor import Finding, count_parameters, examine, learner_gib, stop_token
 from rl.tiny import build
 from rollout.renderer import load_renderer
@@ -62,6 +62,17 @@ def test_parameters_are_counted_from_the_files(model):
 
     weights = load_file(model / "model.safetensors")
     assert count_parameters(model) == sum(weight.numel() for weight in weights.values())
+
+
+def test_every_part_of_a_run_is_weighed_and_so_is_the_reference(model):
+    words = [f"model.path={model}", f"run.directory={model.parent}", "sampling.max_tokens=400"]
+    two = load("ppo_tiny", "laptop", words)
+    findings = by_name(examine(two, model)[0])
+    assert findings["memory"].ok
+    assert findings["memory, first masked_sft_tiny"].ok
+    with_reference = load("ppo_tiny", "laptop", [*words, "algorithm.options.kl_coefficient=0.1"])
+    more = learner_gib(with_reference, 1_000_000_000) - learner_gib(two, 1_000_000_000)
+    assert more == pytest.approx(4 * 1_000_000_000 / (1 << 30))
 
 
 def test_zero_stages_shard_what_they_say(model):

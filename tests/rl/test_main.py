@@ -5,6 +5,7 @@ import pytest
 
 from rl.__main__ import COMMANDS, main
 from rl.config import find, load
+from rl.errors import BadInput
 
 LIGHT = """
 import sys
@@ -149,6 +150,19 @@ def test_every_shipped_recipe_and_cluster_file_is_valid():
     for recipe in find("ppo_tiny", "recipe").parent.glob("*.toml"):
         for cluster in find("laptop", "cluster").parent.glob("*.toml"):
             assert load(recipe.stem, cluster.stem).recipe == recipe.stem
+
+
+def test_every_shipped_recipe_can_learn_on_every_cluster_file_but_muon_where_matrices_are_sharded():
+    from rl.parts import learner_config
+
+    for recipe in find("ppo_tiny", "recipe").parent.glob("*.toml"):
+        for cluster in find("laptop", "cluster").parent.glob("*.toml"):
+            config = load(recipe.stem, cluster.stem, ["first.recipe="] if recipe.stem.startswith("ppo") else [])
+            if config.learner.optimizer == "muon" and config.learner_group.zero_stage:
+                with pytest.raises(BadInput, match="Muon needs whole matrices"):
+                    learner_config(config)
+            else:
+                learner_config(config)
 
 
 def test_check_env_is_content_with_the_tool_world(capsys):

@@ -5,8 +5,11 @@ import pytest
 
 from rl import config as configs
 from rl.checkpoint import STATE, WEIGHTS
+from rl.commands.compare import ELAPSED, metrics_of_parts
+from rl.commands.train import check, resolve
 from rl.config import Config
 from rl.errors import BadInput
+from rl.metrics import METRICS_NAME
 from rl.sequence import directories, is_finished, parts_to_run, seconds_before
 
 FIRST = """
@@ -87,6 +90,90 @@ def test_overrides_reach_either_part(recipe: Path) -> None:
 def test_a_bad_first_part_is_refused_in_one_line(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         configs.load(str(recipe), "laptop", [override])
+
+
+def test_a_first_part_is_left_out_by_naming_none(recipe: Path) -> None:
+    assert configs.load(str(recipe), "laptop", ["first.recipe="]).first is None
+
+
+def test_both_parts_are_measured_in_the_same_way_and_on_the_same_seed(recipe: Path) -> None:
+    config = configs.load(str(recipe), "laptop", ["sampling.max_turns=4", "source.env={factory='my_env:library'}"])
+    first = first_of(config)
+    assert first.sampling == config.sampling
+    assert first.evaluation.env == config.source.env
+    assert first.source.env != config.source.env
+    recipe.write_text(recipe.read_text().replace("run.seed = 3", ""))
+    assert first_of(configs.load(str(recipe))).run.seed == 0
+
+
+def test_a_recipe_that_comes_before_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ring.toml"
+    path.write_text(THEN.format(first=path))
+    with pytest.raises(BadInput, match="would come before itself"):
+        configs.load(str(path))
+
+
+def test_the_first_of_three_parts_measures_what_was_before(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "third.toml"
+    path.write_text(THEN.format(first=recipe))
+    run = tmp_path / "run"
+    run.mkdir()
+    part = next(parts_to_run(configs.load(str(path)), run))
+    assert part.config.recipe == "first"
+    assert directories(run) == [run / "first" / "first", run / "first", run]
+
+
+def test_a_run_goes_on_with_its_own_settings_and_those_named_anew(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    started = configs.load(str(recipe), "laptop", ["run.seed=7", "learner.learning_rate=0.5"])
+    configs.write_resolved(started, run)
+    with pytest.raises(BadInput, match="holds no checkpoint"):
+        check(resolve(str(recipe), [f"resume={run}"]))
+    make_checkpoint(run / "first", step=2, elapsed=1.0)
+    resumed = resolve(str(recipe), [f"resume={run}", "run.steps=9", "first.run.steps=3"])
+    assert (resumed.run.seed, resumed.learner.learning_rate, resumed.run.steps) == (7, 0.5, 9)
+    assert (first_of(resumed).run.seed, first_of(resumed).run.steps, resumed.resume) == (7, 3, str(run))
+    assert resumed.learner_group == started.learner_group
+    elsewhere = resolve(str(recipe), ["one_gpu", f"resume={run}"])
+    assert elsewhere.learner_group == configs.load(str(recipe), "one_gpu").learner_group
+    with pytest.raises(BadInput, match="a run of recipe then, not of ppo_tiny"):
+        resolve("ppo_tiny", [f"resume={run}"])
+
+
+def test_an_older_run_without_its_first_part_goes_on_from_its_own_checkpoint(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_checkpoint(run, step=1, elapsed=1.0)
+    (part,) = parts_to_run(configs.load(str(recipe), "laptop", [f"resume={run}"]), run)
+    assert (part.config.model.path, part.config.resume) == ("package:tiny", str(run))
+
+
+def test_a_fault_in_the_first_part_says_that_it_lies_there(recipe: Path) -> None:
+    with pytest.raises(BadInput, match=r"first, recipe first: .*Muon needs whole matrices"):
+        check(configs.load(str(recipe), "one_node"))
+
+
+def test_the_newest_model_of_a_run_is_that_of_its_latest_part(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / configs.RESOLVED_NAME).write_text("{}")
+    with pytest.raises(BadInput, match="holds no checkpoint"):
+        configs.find_model(str(run))
+    first = make_checkpoint(run / "first", step=2, elapsed=1.0)
+    assert configs.find_model(str(run)) == first
+    own = make_checkpoint(run, step=1, elapsed=1.0)
+    assert configs.find_model(str(run)) == own
+
+
+def test_seconds_are_counted_through_the_parts_of_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for folder, elapsed in ((run / "first", [0.0, 2.0, 5.0]), (run, [0.0, 3.0])):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / configs.RESOLVED_NAME).write_text("{}")
+        lines = [{"step": step, ELAPSED: seconds} for step, seconds in enumerate(elapsed)]
+        (folder / METRICS_NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = [(line["step"], line[ELAPSED]) for line in metrics_of_parts(run)]
+    assert found == [(0, 0.0), (1, 2.0), (0, 5.0), (1, 8.0)]
 
 
 def test_a_resolved_run_with_parts_is_read_back(recipe: Path, tmp_path: Path) -> None:
