@@ -2,9 +2,10 @@
 
 As in the published evaluation each call of a dialogue is a task of its own, after the recorded dialogue before it;
 `level_1` and `level_2` hold those. `level_1_replies` and `level_2_replies` ask for the reply after a call: no call is
-right there. Level 1 offers the tools of the dialogue. Level 2 offers `ToolSearcher` and the tools that earlier searches
-found. What the assistant says in the same breath as the call is not part of the prompt. A later call repeats the value
-of an earlier result (a token) as it is recorded, so values are plain and compared as such.
+right there, but where the recorded reply makes the next call in the same breath, that call is. Level 1 offers the tools
+of the dialogue. Level 2 offers `ToolSearcher` and the tools that earlier searches found. What the assistant says in the
+same breath as the call is not part of the prompt. A later call repeats the value of an earlier result (a token) as it
+is recorded, so values are plain and compared as such.
 """
 
 from __future__ import annotations
@@ -75,15 +76,8 @@ def dialogues(folder: Path) -> Iterator[Dialogue]:
 
 
 def _call_task(recorded: _Recorded, index: int, level: str, documents: Mapping[str, ToolSpec], *, weight: int) -> Task:
-    call = recorded.messages[index].calls[0]
-    assert isinstance(call, ToolCall)
-    reference = (ToolCall(name=call.name, arguments=call.arguments),)
-    tools = _offered(recorded, index, level, documents)
-    fault = None
-    if all(tool.name != call.name for tool in tools):
-        fault = "unfound_tool"
-        tools = (*tools, documents[call.name])
-    fault = fault or contradiction(reference, tools)
+    reference, tools, fault = _called(recorded, index, level, documents)
+    (call,) = reference
     return Task(
         task_id=f"api_bank/{level}/{recorded.name}:{recorded.turns[index]}",
         prompt=_prompt(recorded, index),
@@ -100,14 +94,32 @@ def _call_task(recorded: _Recorded, index: int, level: str, documents: Mapping[s
 
 
 def _reply_task(recorded: _Recorded, index: int, level: str, documents: Mapping[str, ToolSpec]) -> Task:
+    reference, tools, fault = _called(recorded, index, level, documents)
     return Task(
         task_id=f"api_bank/{level}{_REPLIES}/{recorded.name}:{recorded.turns[index]}",
         prompt=_prompt(recorded, index),
-        tools=_offered(recorded, index, level, documents),
-        reference=(),
-        kind="reply",
-        facts={"benchmark": {"reply": recorded.messages[index].content}},
+        tools=tools,
+        reference=reference,
+        kind=TaskKind.SINGLE if reference else "reply",
+        facts={
+            "benchmark": {"reply": recorded.messages[index].content},
+            **({"gold_fault": fault} if fault else {}),
+        },
     )
+
+
+def _called(
+    recorded: _Recorded, index: int, level: str, documents: Mapping[str, ToolSpec]
+) -> tuple[tuple[ToolCall, ...], tuple[ToolSpec, ...], str | None]:
+    """The call of message `index`, if it makes one, the tools that are offered there, and the fault of the call."""
+    calls = [call for call in recorded.messages[index].calls if isinstance(call, ToolCall)]
+    reference = tuple(ToolCall(name=call.name, arguments=call.arguments) for call in calls)
+    tools = _offered(recorded, index, level, documents)
+    offered = {tool.name for tool in tools}
+    unfound = tuple(documents[call.name] for call in reference if call.name not in offered)
+    if unfound:
+        return reference, (*tools, *unfound), "unfound_tool"
+    return reference, tools, contradiction(reference, tools)
 
 
 def _prompt(recorded: _Recorded, index: int) -> tuple[Message, ...]:

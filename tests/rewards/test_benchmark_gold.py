@@ -66,6 +66,7 @@ FAULTS: dict[str, dict[str, int]] = {
     "nestful/glaive": {"bad_type": 18, "missing_argument": 6, "repeated_label": 1, "unlisted_tool": 3},
     "nestful/sgd": {"bad_enum": 2, "missing_argument": 5, "repeated_label": 2},
     "api_bank/level_2": {"unfound_tool": 7},
+    "api_bank/level_2_replies": {"unfound_tool": 2},
 }
 """How many records of a subset have each fault."""
 NUMBERS_AS_TEXT = {

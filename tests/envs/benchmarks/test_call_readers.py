@@ -314,6 +314,35 @@ def test_api_bank_has_a_task_for_each_call_and_each_reply_after_one(tmp_path):
     assert replies[0].reference == ()
 
 
+def test_a_recorded_reply_that_goes_on_to_call_has_that_call_as_its_reference(tmp_path):
+    turns = [
+        ("User", "meet"),
+        ("API", "ToolSearcher", {"keywords": "token"}, {"name": "GetUserToken"}),
+        ("AI", "I have found the tool."),
+        ("API", "GetUserToken", {"username": "u"}, {"token": "T"}),
+        ("AI", "Now I translate."),
+        ("API", "Translate", {"src": "s"}, "t"),
+        ("AI", "It is t."),
+    ]
+    api_bank_folder(tmp_path, "level-2-toolsearcher", *turns)
+    first, second, last = api_bank.read(tmp_path, "level_2_replies")
+    assert (first.reference, first.kind) == ((call("GetUserToken", username="u"),), TaskKind.SINGLE)
+    assert first.facts == {"benchmark": {"reply": "I have found the tool."}}
+    assert second.reference == (call("Translate", src="s"),)
+    assert second.facts == {"benchmark": {"reply": "Now I translate."}, "gold_fault": "unfound_tool"}
+    assert [tool.name for tool in second.tools] == ["ToolSearcher", "GetUserToken", "Translate"]
+    assert (last.reference, last.kind) == ((), "reply")
+
+
+def test_the_recorded_call_after_a_reply_of_api_bank_is_right(benchmark_data):
+    tasks = {task.task_id: task for task in api_bank.read(benchmark_data / "apibank", "level_1_replies")}
+    assert sum(task.reference != () for task in tasks.values()) == 18
+    task = tasks["api_bank/level_1_replies/DeleteAccount-level-1-2:6"]
+    reply = "Your identity has been authenticated. Now I'll proceed to delete your account."
+    assert task.facts["benchmark"]["reply"] == reply
+    assert task.reference == (call("DeleteAccount", token="p9o8i7u6y5t4r3e2w1q"),)
+
+
 def test_api_bank_level_2_offers_what_was_found(tmp_path):
     api_bank_folder(
         tmp_path,
