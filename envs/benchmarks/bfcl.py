@@ -11,6 +11,7 @@ What the records say, and how it is told here:
 - multi_turn_*: one task for each turn; what came before are the user's messages and the gold calls. Results of those
   calls are not in the files, as they come from the API classes of the benchmark. A turn for which a function is held
   back waits for change_tools, one for which a value is held back for talk_to_user. Several calls of a turn are ordered.
+  A turn in which nothing is to be called, of which multi_turn_base has three, has an empty reference.
 
 Java and JavaScript documents: a parameter of type T also takes a string, as the benchmark takes every value in the
 source of its language, where a variable may stand for it. Spelled scalars ("true", "5L") are accepted beside values.
@@ -214,6 +215,7 @@ def _multi_turn(
     tools = [tool for name in field(where, record, "involved_classes", list) for tool in _class_tools(folder, name)]
     excluded = set(record.get("excluded_function", ()))
     held_back = {int(turn): set(names) for turn, names in record.get("missed_function", {}).items()}
+    no_value = _turn_without_value(truth) if subset == "multi_turn_miss_param" else None
     order = {tool.name: tuple(tool.properties) for tool in tools}
     history: list[Message] = []
     for number, (turn, texts) in enumerate(zip(turns, truth, strict=True)):
@@ -222,7 +224,7 @@ def _multi_turn(
         calls = tuple(
             replace(_source_call(where, text, order), call_id=f"{number}-{index}") for index, text in enumerate(texts)
         )
-        kind, reference = _turn_reference(subset, calls, is_held_back=number + 1 in held_back)
+        kind, reference = _turn_reference(calls, lacks_function=number + 1 in held_back, lacks_value=number == no_value)
         identifier = f"{record['id']}-{number}"
         task = Task(
             task_id=f"bfcl/{subset}/{identifier}",
@@ -247,14 +249,22 @@ def _multi_turn(
             history.append(Message(role="assistant", calls=calls))
 
 
+def _turn_without_value(truth: Sequence[Sequence[Json]]) -> int | None:
+    """The turn for which a value is held back: the first one without a call.
+
+    Two records have further ones (167 and 180), which have no call in multi_turn_base either.
+    """
+    return next((turn for turn, texts in enumerate(truth) if not texts), None)
+
+
 def _turn_reference(
-    subset: str, calls: tuple[ToolCall, ...], *, is_held_back: bool
+    calls: tuple[ToolCall, ...], *, lacks_function: bool, lacks_value: bool
 ) -> tuple[TaskKind, tuple[ToolCall, ...]]:
     if calls:
         return TaskKind.CHAIN if len(calls) > 1 else TaskKind.SINGLE, calls
-    if is_held_back:
+    if lacks_function:
         return TaskKind.UNMATCHED_TOOLS, (ToolCall(name=CHANGE_TOOLS, arguments={}),)
-    if subset == "multi_turn_miss_param":
+    if lacks_value:
         return TaskKind.MISSING_ARGUMENT, (ToolCall(name=TALK_TO_USER, arguments={}),)
     return TaskKind.SINGLE, ()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from envs.actions import ACTION_NAMES
 from envs.benchmarks import acebench, bfcl, functionchat, when2call
 from envs.types import TaskKind
 
@@ -101,6 +102,30 @@ def test_a_turn_sees_the_turns_before_it_and_functions_held_back_come_later(tmp_
     assert [message.role for message in third.prompt] == ["user", "assistant", "user", "user"]
     assert [dict(call.arguments) for call in first.reference or ()] == [{"x": 1}, {"x": 2}]
     assert third.prompt[1].calls == first.reference
+
+
+def test_only_the_turn_whose_value_is_held_back_waits_for_the_user(tmp_path):
+    function = {"name": "add", "parameters": {"type": "dict", "properties": {"x": {"type": "float"}}, "required": []}}
+    write(tmp_path / "multi_turn_func_doc" / "math_api.json", function)
+    question = {
+        "question": [[{"role": "user", "content": text}] for text in ("one", "two", "three", "thanks", "four")],
+        "involved_classes": ["MathAPI"],
+    }
+    write_bfcl(tmp_path, "multi_turn_miss_param", question, [["add(1)"], [], ["add(2)"], [], ["add(3)"]])
+    tasks = list(bfcl.read(tmp_path, "multi_turn_miss_param"))
+    assert [task.kind for task in tasks] == ["single", "missing_argument", "single", "single", "single"]
+    assert [call.name for call in tasks[1].reference or ()] == ["talk_to_user"]
+    assert tasks[3].reference == ()
+
+
+@pytest.mark.parametrize(("subset", "due"), [("base", []), ("miss_func", [0]), ("miss_param", [1])])
+def test_the_invoice_of_a_cancelled_booking_needs_no_call_and_no_question(benchmark_data, subset, due):
+    subset = f"multi_turn_{subset}"
+    tasks = [task for task in bfcl.read(benchmark_data / "bfcl", subset) if f"/{subset}_167-" in task.task_id]
+    waits = [task for task in tasks if any(call.name in ACTION_NAMES for call in task.reference or ())]
+    assert [task.facts["benchmark"]["turn"] for task in waits] == due
+    assert tasks[-1].reference == () and tasks[-1].kind == TaskKind.SINGLE
+    assert "invoice" in tasks[-1].prompt[-1].content
 
 
 def test_a_record_without_its_answer_is_refused(tmp_path):
