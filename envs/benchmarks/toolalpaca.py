@@ -1,7 +1,12 @@
 """ToolAlpaca's evaluation sets: instructions over small REST APIs, with gold calls (arXiv 2306.05301).
 
 Tools are the operations of the OpenAPI document: parameters of path, query and header and the properties of a JSON body
-are one flat object, as the gold calls write them.
+are one flat object, as the gold calls write them. A key to the API (`Authentication`), which no instruction says, is no
+parameter of an offered tool, and the gold calls are compared without it.
+
+`facts["benchmark"]["gold"]` is what the published metric compares: null for a call that cannot be compared (no JSON, a
+placeholder among its values, the question to the user and what hangs on its answer), `optional` where it may be left
+out.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from envs.benchmarks.alternatives import ALTERNATIVES, alternatives_to_json
@@ -31,14 +37,14 @@ def read(folder: Path, subset: str) -> Iterator[Task]:
     """Tasks of `real` or `simulated`, one for each instruction."""
     for where, record in read_records(find_file(folder, _FILES[subset])):
         name = field(where, record, "Name", str)
-        tools = proved(where, _tools(where, record))
+        secrets = frozenset(record.get("Authentication") or ())
+        tools = proved(where, (_without_secrets(tool, secrets) for tool in _tools(where, record)))
         instructions = field(where, record, "Instructions", list)
         gold = field(where, record, "Golden_Answers", list)
         if len(gold) != len(instructions):
             raise ValueError(
                 f"{where}: {len(gold)} gold answers, expected one for each of {len(instructions)} instructions"
             )
-        secrets = frozenset(record.get("Authentication") or ())
         for number, (instruction, actions) in enumerate(zip(instructions, gold, strict=True)):
             yield _task(f"toolalpaca/{subset}/{name}:{number}", instruction, actions, tools, secrets)
 
@@ -50,10 +56,12 @@ def _task(
     tools: tuple[ToolSpec, ...],
     secrets: frozenset[str],
 ) -> Task:
-    calls = [_call(action) for action in actions]
-    readable = [_named(call) for call in calls if call is not None]
+    calls = [_call(action, secrets) for action in actions]
+    readable = [call for call in calls if call is not None]
     fault = _fault(actions, readable, tools, secrets)
-    optional = [action["Action"].startswith(_OPTIONAL) for action in actions]
+    needed = [
+        call for action, call in zip(actions, calls, strict=True) if call is not None and not _is_optional(action)
+    ]
     unknown = fault in ("asks_user", "placeholder", "unreadable_gold", UNLISTED_TOOL)
     kind = TaskKind.PARALLEL if len(calls) > 1 else TaskKind.SINGLE
     if fault == "placeholder":
@@ -62,32 +70,31 @@ def _task(
         task_id=task_id,
         prompt=(Message(role="user", content=instruction),),
         tools=tools,
-        reference=None if unknown else _reference(readable, secrets, leave_out=optional),
+        reference=None if unknown else tuple(needed),
         kind=TaskKind.MISSING_ARGUMENT if fault == "asks_user" else kind,
         facts={
             "benchmark": {
-                "gold": [None if call is None else {"name": call.name, "arguments": call.arguments} for call in calls],
-                "standard": [{"name": action["Action"], "arguments": action["Action_Input"]} for action in actions],
+                "gold": [
+                    None if fault == "asks_user" else _compared(action, call)
+                    for action, call in zip(actions, calls, strict=True)
+                ],
+                "standard": [
+                    {"name": action["Action"], "arguments": _text_without_secrets(action["Action_Input"], secrets)}
+                    for action in actions
+                ],
             },
-            **(
-                {ALTERNATIVES: alternatives_to_json([_reference(readable, secrets)])}
-                if fault == "optional_call"
-                else {}
-            ),
+            **({ALTERNATIVES: alternatives_to_json([readable])} if fault == "optional_call" else {}),
             **({"gold_fault": fault} if fault else {}),
         },
     )
 
 
-def _reference(
-    calls: Sequence[ToolCall], secrets: frozenset[str], leave_out: Sequence[bool] | None = None
-) -> tuple[ToolCall, ...]:
-    """The calls without secret keys, and without those to leave out."""
-    return tuple(
-        ToolCall(name=call.name, arguments={key: value for key, value in call.arguments.items() if key not in secrets})
-        for index, call in enumerate(calls)
-        if leave_out is None or not leave_out[index]
-    )
+def _compared(action: Mapping[str, Json], call: ToolCall | None) -> dict[str, Json] | None:
+    """A gold call as the published metric compares it; None where it cannot."""
+    if call is None or _PLACEHOLDER.search(action["Action_Input"]):
+        return None
+    optional = {"optional": True} if _is_optional(action) else {}
+    return {"name": call.name, "arguments": call.arguments, **optional}
 
 
 def _fault(
@@ -102,24 +109,43 @@ def _fault(
         return "placeholder"
     if len(readable) < len(actions):
         return "unreadable_gold"
-    if any(action["Action"].startswith(_OPTIONAL) for action in actions):
+    if any(_is_optional(action) for action in actions):
         return "optional_call"
     found = contradiction(readable, tools)
-    if found is None and any(secrets & call.arguments.keys() for call in readable):
+    if found is None and any(f'"{name}"' in action["Action_Input"] for action in actions for name in secrets):
         return "secret_key"
     return found
 
 
-def _call(action: Mapping[str, Json]) -> ToolCall | None:
+def _call(action: Mapping[str, Json], secrets: frozenset[str]) -> ToolCall | None:
+    """The call without the keys to the API; None if it is no JSON object."""
     try:
-        arguments = json.loads(action["Action_Input"])
+        given = json.loads(action["Action_Input"])
     except json.JSONDecodeError:
         return None
-    return ToolCall(name=action["Action"], arguments=arguments) if isinstance(arguments, dict) else None
+    if not isinstance(given, dict):
+        return None
+    arguments = {name: value for name, value in given.items() if name not in secrets}
+    return ToolCall(name=action["Action"].removeprefix(_OPTIONAL), arguments=arguments)
 
 
-def _named(call: ToolCall) -> ToolCall:
-    return ToolCall(name=call.name.removeprefix(_OPTIONAL), arguments=call.arguments)
+def _is_optional(action: Mapping[str, Json]) -> bool:
+    return action["Action"].startswith(_OPTIONAL)
+
+
+def _text_without_secrets(text: str, secrets: frozenset[str]) -> str:
+    """The input of a gold call, JSON or not, without the keys to the API."""
+    for name in sorted(secrets):
+        pair = rf'"{re.escape(name)}"\s*:\s*"[^"]*"'
+        text = re.sub(rf"{pair}\s*,\s*|\s*,\s*{pair}|{pair}", "", text)
+    return text
+
+
+def _without_secrets(tool: ToolSpec, secrets: frozenset[str]) -> ToolSpec:
+    """The tool without the keys to the API, which the policy is not told."""
+    properties = {name: schema for name, schema in tool.properties.items() if name not in secrets}
+    required = [name for name in tool.required if name not in secrets]
+    return replace(tool, parameters={**tool.parameters, "properties": properties, "required": required})
 
 
 def _tools(where: str, record: Mapping[str, Json]) -> Iterator[ToolSpec]:
@@ -185,7 +211,7 @@ BENCHMARK = Benchmark(
         "placeholder": "a gold value is a placeholder for one that gold does not have: the reference is unknown",
         "optional_call": "gold marks a call as optional: the reference without it and the one with it are both right",
         "unreadable_gold": "a gold call is not a JSON object: the reference is unknown",
-        "secret_key": "gold has a key to the API that the policy is not told: any value of it is accepted",
+        "secret_key": "gold has a key to the API that the policy is not told: neither offered nor compared",
         **only(UNLISTED_TOOL, "missing_argument", "unknown_argument", "bad_type", "bad_enum"),
     },
 )

@@ -4,13 +4,17 @@ Source: arXiv 2306.05301, section 4: GPT-4 judges the process and the final resp
 had without it. What can is whether the calls are the gold calls, which is stricter than the judge. TS, PI and CF:
 arXiv 2412.15495, with RoTBench's evaluator (spec B.8); each gold call of the instruction is an accepted answer, and the
 first call that was made is compared.
+
+Keys to the API are no part of the gold calls here, as the policy is not told them. A call that gold marks as optional
+may be made or not. A gold call that is no JSON or holds a placeholder cannot be compared, and where gold begins by
+asking the user nothing can: what hangs on it is None.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from envs.types import Call, Task, ToolCall
+from envs.types import Call, Json, Task, ToolCall
 from rewards.matching import identical
 from rewards.published.figures import first_call, made_calls, mean
 from rewards.published.rotbench import STAGES, Accepted, stages
@@ -30,21 +34,27 @@ class ToolAlpaca:
     }
 
     def record(self, trajectory: Trajectory) -> Record:
-        """ts, pi, cf and calls_equal_gold; None where gold cannot be read."""
+        """ts, pi, cf and calls_equal_gold; None where gold cannot be compared."""
         gold = trajectory.task.facts["benchmark"]["gold"]
-        calls = [ToolCall(name=call["name"], arguments=call["arguments"]) for call in gold if call is not None]
+        known = [call for call in gold if call is not None]
+        calls = _calls(known)
         record: dict[str, float | None] = dict.fromkeys((*STAGES, "calls_equal_gold"))
         if calls:
             accepted = Accepted(calls=calls, finish="finish", ask="ask_to_user")
             reached = stages(first_call(trajectory), accepted)
             record |= {name: float(reached > index) for index, name in enumerate(STAGES)}
-        if len(calls) == len(gold):
-            record["calls_equal_gold"] = float(_same_calls(trajectory, calls))
+        if len(known) == len(gold):
+            needed = _calls([call for call in known if not call.get("optional")])
+            record["calls_equal_gold"] = float(any(_same_calls(trajectory, answer) for answer in (calls, needed)))
         return record
 
     def total(self, records: Sequence[tuple[Task, Record]]) -> Mapping[str, float | None]:
-        """Shares of the records whose gold can be read."""
+        """Shares of the records whose gold can be compared."""
         return {name: mean([record[name] for _, record in records]) for name in (*STAGES, "calls_equal_gold")}
+
+
+def _calls(gold: Sequence[Mapping[str, Json]]) -> list[ToolCall]:
+    return [ToolCall(name=call["name"], arguments=call["arguments"]) for call in gold]
 
 
 def _same_calls(trajectory: Trajectory, gold: Sequence[ToolCall]) -> bool:

@@ -163,7 +163,10 @@ OPENAPI = {
     "openapi": "3.0.0",
     "paths": {
         "/a/{id}": {
-            "parameters": [{"$ref": "#/components/parameters/Id"}],
+            "parameters": [
+                {"$ref": "#/components/parameters/Id"},
+                {"name": "key", "in": "query", "required": True, "schema": {"type": "string"}},
+            ],
             "put": {
                 "summary": "change a",
                 "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Body"}}}},
@@ -224,6 +227,42 @@ def test_toolalpaca_names_each_fault_of_gold(tmp_path, gold, fault, known):
     assert task.facts["gold_fault"] == fault and (task.reference is not None) == known
     assert fault in toolalpaca.BENCHMARK.gold_faults
     assert (task.kind == TaskKind.MISSING_ARGUMENT) == (fault == "asks_user")
+
+
+def test_toolalpaca_neither_offers_nor_compares_a_key_to_the_api(tmp_path):
+    whole = ("changeA", '{"key": "k1", "id": 1, "text": "t"}')
+    broken = ("changeA", '{"id": 2, "text": "text": "t", "key": "k1"}')
+    sound, unreadable = alpaca_tasks(tmp_path, [whole], [broken])
+    (tool,) = sound.tools
+    assert set(tool.properties) == {"id", "text", "inner"} and tool.required == ("id", "text")
+    assert sound.reference == (call("changeA", id=1, text="t"),) and sound.facts["gold_fault"] == "secret_key"
+    assert sound.facts["benchmark"] == {
+        "gold": [{"name": "changeA", "arguments": {"id": 1, "text": "t"}}],
+        "standard": [{"name": "changeA", "arguments": '{"id": 1, "text": "t"}'}],
+    }
+    assert unreadable.facts["benchmark"] == {
+        "gold": [None],
+        "standard": [{"name": "changeA", "arguments": '{"id": 2, "text": "text": "t"}'}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("gold", "compared"),
+    [
+        ([("getDetails", '{"Question": "?"}'), ("changeA", '{"id": 1, "text": "t"}')], [False, False]),
+        ([("changeA", '{"id": 1, "text": "t"}'), ("changeA", '{"id": 1, "text": "${text of a}"}')], [True, False]),
+        ([("changeA", '{"id": 1, "text": "{some text}"}')], [False]),
+        ([("changeA", '{"id": 1, "text": "t"}'), ("[Optional]changeA", '{"id": 2, "text": "t"}')], [True, True]),
+    ],
+)
+def test_toolalpaca_compares_no_call_with_a_placeholder_and_none_after_a_question(tmp_path, gold, compared):
+    (task,) = alpaca_tasks(tmp_path, gold)
+    found = task.facts["benchmark"]["gold"]
+    assert [one is not None for one in found] == compared
+    assert [one["name"] for one in found if one] == ["changeA"] * sum(compared)
+    assert [number for number, one in enumerate(found) if one and one.get("optional")] == [
+        number for number, (name, _) in enumerate(gold) if name.startswith("[Optional]")
+    ]
 
 
 def test_toolalpaca_takes_an_optional_call_for_optional(tmp_path):
