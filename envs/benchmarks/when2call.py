@@ -4,7 +4,8 @@ What the records say, and how it is told here:
 
 - tool_call: the call of the fixed reply is right; it is the reference, with its values.
 - request_for_info: a required value was removed from the question: talk_to_user for it is due. What to call after the
-  answer is not judged by the benchmark, so the reference ends with the question.
+  answer is not judged by the benchmark, so the reference ends with the question. In two records the question still says
+  the value: there no reference is known, and the published metric keeps its label.
 - cannot_answer: the tool that served the question was taken away: change_tools is due.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from envs.actions import CHANGE_TOOLS, TALK_TO_USER
@@ -26,6 +28,8 @@ BEHAVIOURS = ("direct", "tool_call", "request_for_info", "cannot_answer")
 
 _REFUSED: Mapping[str, str] = {"28791150-19aa-4caa-ae18-a712a672ba65": "genre"}
 """The parameter whose document refuses the gold, by record."""
+_VALUE_LEFT = frozenset({"024a4c20-fd3b-4f09-9f72-5e2c937e2037", "f2cefc0f-6e37-4cee-b54b-2236ace24beb"})
+"""Records of request_for_info whose question still says the value that was to be removed."""
 
 
 def read(folder: Path, subset: str) -> Iterator[Task]:
@@ -61,6 +65,8 @@ def _task(where: str, record: Mapping[str, Json]) -> Task:
             }
         },
     )
+    if record["uuid"] in _VALUE_LEFT:
+        return replace(task, reference=None, kind=TaskKind.SINGLE, facts={**task.facts, "gold_fault": "value_left"})
     return with_free_parameter(task, _REFUSED[record["uuid"]]) if record["uuid"] in _REFUSED else task
 
 
@@ -107,5 +113,8 @@ BENCHMARK = Benchmark(
     name="when2call",
     subsets=("tool_call", "request_for_info", "cannot_answer"),
     read=read,
-    gold_faults={DOCUMENT_REFUSES_GOLD: WHAT_IS_DONE},
+    gold_faults={
+        DOCUMENT_REFUSES_GOLD: WHAT_IS_DONE,
+        "value_left": "the question still says the value that was to be removed from it: the reference is unknown",
+    },
 )

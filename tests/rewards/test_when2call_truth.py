@@ -41,6 +41,9 @@ def test_made_up_required_values_are_ungrounded(benchmark_data):
         name = facts["held_out_param"]
         value = fixed_call(task.task_id, facts["answers"]).arguments[name]
         found = verdict_on_call(task)
+        if task.facts.get("gold_fault") == "value_left":
+            assert found.success is None and normalise(str(value)) in normalise(task.prompt[-1].content)
+            continue
         assert ErrorKind.MISSED_DEFERRAL in {error.kind for error in found.errors}
         assert found.success is False
         if normalise(str(value)) in normalise(task.prompt[-1].content):

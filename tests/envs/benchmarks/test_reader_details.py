@@ -159,6 +159,18 @@ def test_behaviours_of_when2call_become_references(tmp_path, behaviour, kind, re
     assert [(call.name, dict(call.arguments)) for call in task.reference or ()] == reference
 
 
+def test_a_question_that_still_says_the_removed_value_has_no_known_reference(benchmark_data):
+    tasks = {task.task_id: task for task in when2call.read(benchmark_data / "when2call", "request_for_info")}
+    left = {name: task for name, task in tasks.items() if task.facts.get("gold_fault") == "value_left"}
+    added = left["when2call/request_for_info/024a4c20-fd3b-4f09-9f72-5e2c937e2037"]
+    traded = left["when2call/request_for_info/f2cefc0f-6e37-4cee-b54b-2236ace24beb"]
+    assert added.prompt[-1].content == "I need to add 'Hi charlie' to my list of tasks."
+    assert "related to trading" in traded.prompt[-1].content
+    assert len(left) == 2 and {(task.reference, task.kind) for task in left.values()} == {(None, TaskKind.SINGLE)}
+    assert {task.facts["benchmark"]["correct_answer"] for task in left.values()} == {"request_for_info"}
+    assert all(task.reference for name, task in tasks.items() if name not in left)
+
+
 def ace_task(folder: Path, category: str, truth, question="user: q", **fields):
     record = {"id": "x_0", "question": question, "function": [WEATHER], **fields}
     write(folder / "data_en" / f"data_{category}.json", record)
