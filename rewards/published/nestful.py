@@ -5,9 +5,9 @@ compared as text: its name and its sorted `argument = value` pairs. A made value
 with it is given one, as a label that was not closed; so a gold value like `$100-$500` is never met.
 Partial match is the share of equal places of the two plans, full match the share of plans whose partial match is 1.
 Plans of one length are compared place by place; otherwise each gold call in turn is paired with the next made call if
-that has its name, and every call without a pair is a place of its own. F1 is the mean
-over the names (or `argument = value` texts) that occur in gold, each counted over the plans (or over the tools of each
-plan); what never occurs in gold is not counted.
+that has its name, and every call without a pair is a place of its own. A made call that cannot be read has no name.
+F1 is the mean over the names (or `argument = value` texts) that occur in gold, each counted over the plans (or over the
+tools of each plan); what never occurs in gold is not counted.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Nestful:
 
     def record(self, trajectory: Trajectory) -> Record:
         """partial_match and full_match, and what F1 over a set needs: a 1 for each name called and argument filled."""
-        made = [_closed(call) for call, _ in made_calls(trajectory) if isinstance(call, ToolCall)]
-        gold = _gold(trajectory.task)
-        partial = _partial(gold, made)
+        plan = [_closed(call) if isinstance(call, ToolCall) else None for call, _ in made_calls(trajectory)]
+        made = [call for call in plan if call is not None]
+        partial = _partial(_gold(trajectory.task), plan)
         return {
             "partial_match": partial,
             "full_match": float(partial == 1.0),
@@ -114,18 +114,20 @@ def _last_of_each(calls: Sequence[ToolCall]) -> dict[str, set[str]]:
     return {call.name: set(_pairs(call)) for call in calls}
 
 
-def _same(gold: ToolCall, made: ToolCall) -> bool:
-    return gold.name == made.name and sorted(_pairs(gold)) == sorted(_pairs(made))
+def _same(gold: ToolCall, made: ToolCall | None) -> bool:
+    return made is not None and gold.name == made.name and sorted(_pairs(gold)) == sorted(_pairs(made))
 
 
-def _partial(gold: Sequence[ToolCall], made: Sequence[ToolCall]) -> float:
+def _partial(gold: Sequence[ToolCall], made: Sequence[ToolCall | None]) -> float:
+    """Share of equal places; a made call that cannot be read is None."""
     if len(gold) == len(made):
         pairs = list(zip(gold, made, strict=True))
     else:
         pairs = []
         for call in gold:
-            if len(pairs) < len(made) and call.name == made[len(pairs)].name:
-                pairs.append((call, made[len(pairs)]))
+            following = made[len(pairs)] if len(pairs) < len(made) else None
+            if following is not None and call.name == following.name:
+                pairs.append((call, following))
     places = len(gold) + len(made) - len(pairs)
     return sum(_same(*pair) for pair in pairs) / places if places else 0.0
 

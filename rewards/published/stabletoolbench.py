@@ -27,13 +27,16 @@ class StableToolBench:
         - `ends_with_answer`: its last call is Finish with give_answer and an answer; else the judge fails it unread.
         - `gives_up`: its last call is Finish, and gives up.
         - `relevant_called`: share of the needed APIs that were called; None where they are not known.
-        - `unlisted_name_rate`: share of the calls, Finish among them, whose name is not in the list of tools.
+        - `unlisted_name_rate`: share of the calls that can be read, Finish among them, whose name is not in the list of
+          tools.
         """
-        calls = [call for turn in trajectory.turns for call in turn.message.calls if isinstance(call, ToolCall)]
+        made = [call for turn in trajectory.turns for call in turn.message.calls]
+        calls = [call for call in made if isinstance(call, ToolCall)]
         listed = {tool.name for tool in trajectory.task.tools}
         needed = trajectory.task.facts["benchmark"].get("relevant")
         names = {call.name for call in calls}
-        last = calls[-1] if calls and calls[-1].name == FINISH else None
+        # A call that cannot be read ends the episode otherwise than by Finish.
+        last = made[-1] if made and isinstance(made[-1], ToolCall) and made[-1].name == FINISH else None
         return {
             "ends_with_answer": float(gives_answer(last)),
             "gives_up": float(last is not None and str(last.arguments.get("return_type")).startswith("give_up")),

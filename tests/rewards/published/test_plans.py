@@ -68,6 +68,10 @@ def test_seal_takes_a_reply_without_calls_for_a_wrong_format():
         ([GOLD[1]], 1 / 2),
         ([*GOLD, ("c", {})], 2 / 3),
         ([("c", {}), *GOLD], 0.0),
+        # A call that cannot be read is a place as well.
+        ([*GOLD, "{"], 2 / 3),
+        ([GOLD[0], "{"], 1 / 2),
+        (["{", "{"], 0.0),
         ([], 0.0),
     ],
 )

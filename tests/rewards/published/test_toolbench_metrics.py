@@ -143,6 +143,22 @@ def test_the_deterministic_part_of_stabletoolbench():
     assert (nothing["ends_with_answer"], nothing["unlisted_name_rate"]) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("last", "answers", "gives_up"),
+    [
+        (ANSWER, 1.0, 0.0),
+        (GIVE_UP, 0.0, 1.0),
+        (MalformedCall(text="track(", reason="unclosed"), 0.0, 0.0),
+        (track(id="a"), 0.0, 0.0),
+    ],
+)
+def test_an_episode_ends_by_finish_only_if_its_last_call_is_one_that_can_be_read(last, answers, gives_up):
+    made = episode("solvable", track(id="a"), ANSWER, last)
+    record = stabletoolbench.METRIC.record(made)
+    assert (record["ends_with_answer"], record["gives_up"]) == (answers, gives_up)
+    assert relytoolbench.METRIC.record(made)["ends_with_finish"] == max(answers, gives_up)
+
+
 def trial(task, reward):
     return Task(task_id=f"{task}", prompt=(), tools=(), facts={"benchmark": {"task": task}}), {"reward": reward}
 
