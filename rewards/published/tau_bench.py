@@ -28,11 +28,13 @@ class TauBench:
 
         - `reward`: as it was recorded with the episode.
         - `actions_match`: the calls that change the database are those of the gold, in any order.
-        - `outputs_told`: every output was told, the part of the reward that needs no tools.
+        - `outputs_told`: every output was told, the part of the reward that needs no tools. What stands beside a call
+          is not told: tau-bench sends the user only messages without calls.
         """
         facts = trajectory.task.facts["benchmark"]
         recorded = facts.get("recorded")
-        said = [turn.message.content.lower().replace(",", "") for turn in trajectory.turns]
+        told = [turn.message.content for turn in trajectory.turns if not turn.message.calls]
+        said = [text.lower().replace(",", "") for text in told]
         return {
             "reward": None if recorded is None else float(recorded["reward"]),
             "actions_match": float(_same_calls(_writing(trajectory, facts), _gold(facts))),

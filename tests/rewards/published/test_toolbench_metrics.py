@@ -169,6 +169,16 @@ def test_pass_hat_is_the_chance_that_all_of_k_trials_succeed():
     assert tau_bench.pass_hat([trial(1, None)]) == {}
 
 
+def test_what_stands_beside_a_call_is_not_told_to_the_user():
+    facts = {"task": 1, "actions": [], "writing": [], "outputs": ["1800"]}
+    task = Task(task_id="tau_bench/airline/1", prompt=(), tools=(TRACK,), facts={"benchmark": facts})
+    beside = (Message(role="assistant", content="It is 1,800.", calls=(track(id="a"),)), ())
+    alone = (Message(role="assistant", content="It is 1,800."), ())
+    other = (Message(role="assistant", content="Done."), ())
+    for replies, told in (([beside, other], 0.0), ([beside, alone], 1.0), ([alone], 1.0), ([other], 0.0)):
+        assert tau_bench.METRIC.record(unrendered(task, replies))["outputs_told"] == told
+
+
 def test_the_reward_is_the_recorded_one_and_the_calls_agree_with_it(benchmark_data):
     records = []
     for dialogue in reader.traces(benchmark_data / "tau_bench"):
@@ -179,7 +189,7 @@ def test_the_reward_is_the_recorded_one_and_the_calls_agree_with_it(benchmark_da
     agreed = [
         record["reward"] == float(record["actions_match"] == record["outputs_told"] == 1.0) for _, record in records
     ]
-    assert sum(agreed) >= 117
+    assert sum(agreed) == 118
 
 
 def test_without_a_recorded_reward_there_is_none(benchmark_data):
