@@ -98,7 +98,7 @@ class JudgedRelyToolBench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """A call that is no Finish."""
+    """A call that the benchmark counts."""
 
     call: Call
     result: ToolResult | None
@@ -164,7 +164,7 @@ def _value_questions(trajectory: Trajectory, answers: Answers) -> dict[str, Case
 
 
 def labels_of(trajectory: Trajectory, answers: Answers) -> list[str | None]:
-    """The detector's label of each call but Finish; None where the judge gave up."""
+    """The detector's label of each call that counts; None where the judge gave up."""
     labels: list[str | None] = []
     for number, made in enumerate(_made(trajectory, answers)):
         if made.is_open:

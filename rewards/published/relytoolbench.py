@@ -19,6 +19,8 @@ from rewards.relign import CLASS_OF, LABELS
 from rewards.types import ErrorKind
 from rollout.trajectory import Trajectory
 
+TALK_TO_USER = "TalkToUser"
+"""A tool that the environment of the benchmark answers to and does not offer; no tool call as it counts them."""
 IRRELEVANT = LABELS[ErrorKind.IRRELEVANT_TOOL]
 """The label of a judge that comes second in the detector's order."""
 
@@ -71,8 +73,12 @@ class RelyToolBench:
 
 
 def made_calls(trajectory: Trajectory) -> list[tuple[Call, ToolResult | None]]:
-    """Every call but Finish, with its result."""
-    return [(call, result) for call, result in _calls(trajectory) if not is_finish(call)]
+    """Every call that the benchmark counts, which are those of neither Finish nor TalkToUser, with its result."""
+    return [
+        (call, result)
+        for call, result in _calls(trajectory)
+        if isinstance(call, MalformedCall) or call.name not in (FINISH, TALK_TO_USER)
+    ]
 
 
 def detect(

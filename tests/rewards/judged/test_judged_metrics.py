@@ -182,6 +182,13 @@ def test_questions_come_in_the_order_in_which_they_hang_on_each_other():
     ]
 
 
+def test_a_question_to_the_user_is_not_judged_as_a_call():
+    talk = ToolCall(name="TalkToUser", arguments={"question": "Which parcel?"})
+    trajectory = rely("solvable", talk, track(id="a"), ANSWER)
+    answers, _ = ask(relytoolbench.JUDGED, trajectory, lambda name, parts: "Solved" if "status" in name else "Truthful")
+    assert relytoolbench.labels_of(trajectory, answers) == ["no_hallucination"]
+
+
 def known(record):
     values = {name: value for name, value in record.items() if value is not None}
     assert len(values) == len(record)

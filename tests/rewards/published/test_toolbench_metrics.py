@@ -117,6 +117,14 @@ def test_hallucinated_calls_are_a_share_of_those_that_are_no_finish():
     )
 
 
+def test_a_question_to_the_user_is_no_tool_call():
+    ask = ToolCall(name="TalkToUser", arguments={"question": "Which parcel?"})
+    record = relytoolbench.METRIC.record(episode("missing", ask, track(), ask, GIVE_UP))
+    assert (record["cost"], record["hallucination_rate_of_rules"]) == (1.0, 1.0)
+    assert (record["ends_with_finish"], record["repr_at_least"], record["utility_at_least"]) == (1.0, 1.0, 19.0)
+    assert relytoolbench.METRIC.record(episode("missing", ask))["ends_with_finish"] == 0.0
+
+
 def test_figures_are_means_over_subsets():
     few = [episode("solvable", GIVE_UP)]
     many = [episode("unmatched", GIVE_UP, subset="G1_unmatched") for _ in range(3)]
