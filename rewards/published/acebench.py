@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from envs.benchmarks.acebench import LANGUAGES
 from envs.types import Json, Task, ToolCall
-from rewards.published.bfcl import standardised
+from rewards.published.bfcl import as_float, standardised
 from rewards.published.replies import actions, first_reply, function_calls
 from rewards.published.types import Record
 from rollout.trajectory import Trajectory
@@ -193,7 +193,9 @@ def _value_is_right(value: Json, gold: Json, schema: Mapping[str, Json]) -> bool
     expected = _TYPES.get(kind)
     inner = _element_type(kind, schema) if kind in _WITH_ELEMENTS else None
     if kind == "float" and type(value) is int:
-        value = float(value)
+        value = as_float(value)
+        if value is None:
+            return False
     fits, is_variable = _type_fits(value, gold, expected, inner)
     if not fits or is_variable:
         return fits
@@ -227,8 +229,8 @@ def _type_fits(value: Json, gold: Json, expected: type | None, inner: type | Non
     return gold_type is not None and (type(value) is gold_type or gold == value), True
 
 
-def _object_is_right(value: Json, gold: Mapping[str, Json]) -> bool:
-    if not isinstance(value, Mapping) or len(value) != len(gold):
+def _object_is_right(value: Json, gold: Json) -> bool:
+    if not isinstance(value, Mapping) or not isinstance(gold, Mapping) or len(value) != len(gold):
         return False
     for key, item in value.items():
         if key not in gold:

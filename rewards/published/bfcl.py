@@ -165,7 +165,9 @@ def _value_is_right(value: Json, accepted: list[Json], schema: Mapping[str, Json
     if language != "python" and isinstance(value, str):
         value = (java_value if language == "java" else javascript_value)(value, kind, element)
     if language == "python" and kind == "float" and type(value) is int:
-        value = float(value)
+        value = as_float(value)
+        if value is None:
+            return False
     fits, is_variable = type_fits(value, accepted, expected, inner)
     if not fits:
         return False
@@ -179,6 +181,14 @@ def _value_is_right(value: Json, accepted: list[Json], schema: Mapping[str, Json
         if expected is list:
             return [_plain(item) for item in value] in [[_plain(item) for item in answer] for answer in accepted]
     return value in accepted
+
+
+def as_float(value: int) -> float | None:
+    """The integer as a float; None if it is greater than any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def type_fits(value: Json, accepted: Sequence[Json], expected: type, inner: type | None) -> tuple[bool, bool]:
@@ -197,12 +207,12 @@ def type_fits(value: Json, accepted: Sequence[Json], expected: type, inner: type
     return answer_type is not None and type(value) is answer_type, True
 
 
-def _object_is_right(value: Mapping[str, Json], accepted: Sequence[Json]) -> bool:
-    return any(
+def _object_is_right(value: Json, accepted: Sequence[Json]) -> bool:
+    return isinstance(value, Mapping) and any(
         all(key in answer and _plain(item) in [_plain(given) for given in answer[key]] for key, item in value.items())
         and all(key in value or "" in given for key, given in answer.items())
         for answer in accepted
-        if answer != ""
+        if isinstance(answer, Mapping)
     )
 
 

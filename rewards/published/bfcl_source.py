@@ -11,12 +11,14 @@ from collections.abc import Mapping
 
 from envs.types import Json
 
-_INTEGER = re.compile(r"-?\d+$")
+_DIGITS = r"-?\d{1,4300}"
+"""Of longer ones Python makes no integer."""
+_INTEGER = re.compile(rf"{_DIGITS}$")
 _FLOAT = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?[fF]$")
 _DOUBLE = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?$")
-_LONG = re.compile(r"-?\d+[lL]$")
+_LONG = re.compile(rf"{_DIGITS}[lL]$")
 _PLAIN_FLOAT = re.compile(r"-?\d+(\.\d+)?$")
-_BIGINT = re.compile(r"-?\d+n$")
+_BIGINT = re.compile(rf"{_DIGITS}n$")
 
 JAVA_TYPES: Mapping[str, type] = {
     "byte": int,

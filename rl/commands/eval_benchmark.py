@@ -97,13 +97,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise error if isinstance(error, BadInput) else BadInput(str(error)) from error
     if episodes and all(episode.ending is Ending.ENGINE_FAILED for episode in episodes):
         raise RunFailed(f"no episode got a reply: {episodes[0].error.strip().splitlines()[-1]}")
+    out = arguments.out or Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if arguments.model is None or is_endpoint(arguments.model):
+        # Replies that were paid for are kept, should judging them fail.
+        _keep(out, episodes)
     report = {**benchmarks.report(suite, episodes), "policy": source, "actions": arguments.actions}
     if num_left:
         report["unscored"] = num_left
-    out = arguments.out or Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     write(out, {**report, "seconds": time.monotonic() - started, **provenance()})
-    if arguments.model is None or is_endpoint(arguments.model):
-        write_trajectories(out / EPISODES, 0, episodes, env=ENV.factory)
     if arguments.judge is not None:
         # What needs no judge is kept, should the asking be broken off.
         report = _judged(arguments, suite, episodes, report, cache or _cache_in(out))
@@ -124,6 +125,13 @@ def write(out: Path, report: dict[str, Json]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "rates.json").write_text(json.dumps(report, indent=2) + "\n")
         (out / "report.md").write_text(as_markdown(report))
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be written: {error}") from error
+
+
+def _keep(out: Path, episodes: Sequence[Trajectory]) -> None:
+    try:
+        write_trajectories(out / EPISODES, 0, episodes, env=ENV.factory)
     except OSError as error:
         raise BadInput(f"{out}: cannot be written: {error}") from error
 

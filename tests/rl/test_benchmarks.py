@@ -15,6 +15,7 @@ from envs.types import Message, Task, ToolCall, ToolSpec
 from rl import benchmarks
 from rl.__main__ import main
 from rl.report.benchmark import as_markdown, notes_of
+from rollout.store import read_trajectories
 from rollout.unrendered import unrendered
 
 API = {
@@ -205,6 +206,19 @@ def test_the_episodes_of_an_endpoint_can_be_shown(folder, endpoint, capsys):
     assert main(["show", str(folder / "out" / "episodes")]) == 0
     text = capsys.readouterr().out
     assert "weather_for_sky" in text and "irrelevant_tool" in text
+
+
+def test_the_replies_of_an_endpoint_are_kept_should_judging_them_fail(folder, endpoint, monkeypatch):
+    def fails(suite, trajectories):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(benchmarks, "report", fails)
+    with pytest.raises(ZeroDivisionError):
+        run(folder, endpoint[0], "--model", "m", subsets=["G1_unmatched"])
+    assert not (folder / "out" / "rates.json").exists()
+    (kept,) = read_trajectories(folder / "out" / "episodes")
+    (call,) = kept.turns[0].message.calls
+    assert isinstance(call, ToolCall) and call.name == "weather_for_sky"
 
 
 def test_the_switch_offers_tethers_actions(folder, endpoint):

@@ -12,6 +12,7 @@ DOCUMENT = {
             "city": {"type": "string"},
             "days": {"type": "integer"},
             "price": {"type": "number"},
+            "rate": {"type": "float"},
             "on": {"type": "boolean"},
             "tags": {"type": "array", "items": {"type": "string"}},
             "place": {"type": "object", "properties": {}},
@@ -24,6 +25,7 @@ GOLD = {
     "city": "New York",
     "days": 3,
     "price": 2.5,
+    "rate": 2,
     "on": True,
     "tags": ["a b", "c"],
     "place": {"land": "US", "zip": 10},
@@ -80,6 +82,10 @@ def f(**arguments) -> ToolCall:
         ({"city": "New York", "place": {"land": "US", "zap": 10}}, False),
         ({"city": "New York", "rows": [{"k": "x y"}, {"k": "z"}]}, True),
         ({"city": "New York", "rows": [{"k": "z"}, {"k": "x y"}]}, False),
+        ({"city": "New York", "rows": [{"xy": 1}, {"z": 2}]}, False),
+        ({"city": "New York", "rate": 2}, True),
+        # No float is so great.
+        ({"city": "New York", "rate": 10**400}, False),
         ({}, False),
     ],
 )
@@ -92,6 +98,11 @@ def test_texts_in_arrays_of_objects_are_compared_after_white_space_was_taken_out
     assert accuracy(f(city="Rome", place={"names": ["a b"]}), truth=truth) == 0.0
     truth = {"f": {"city": "Rome", "place": {"names": ["ab"]}}}
     assert accuracy(f(city="Rome", place={"names": ["a b"]}), truth=truth) == 1.0
+
+
+def test_objects_where_gold_has_texts_are_wrong():
+    truth = {"f": {"city": "Rome", "rows": ["k", "z"]}}
+    assert accuracy(f(city="Rome", rows=[{"k": 1}, {"z": 2}]), truth=truth) == 0.0
 
 
 def test_repeated_calls_are_counted_but_none_is_used_up():

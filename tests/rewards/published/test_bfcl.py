@@ -84,6 +84,12 @@ def f(**arguments) -> ToolCall:
         ({"city": "NYC", "rows": [{"k": 1}, {"k": 2}]}, True),
         ({"city": "NYC", "rows": [{"k": 2}, {"k": 1}]}, False),
         ({"city": "NYC", "rows": [{"k": 1}]}, False),
+        # What is no object where the document has one is wrong, whatever it is.
+        ({"city": "NYC", "rows": ["k", "k"]}, False),
+        ({"city": "NYC", "rows": [1, None]}, False),
+        # No float is so great.
+        ({"city": "NYC", "price": 10**400}, False),
+        ({"city": "NYC", "days": 10**400}, False),
         ({"city": "NYC", "on": True}, True),
         ({"city": "NYC", "on": 1}, False),
         ({"city": None}, False),
@@ -199,6 +205,15 @@ def test_java_source_is_read_as_published(text, kind, element, value):
 def test_javascript_source_is_read_as_published(text, kind, element, value):
     found = javascript_value(text, kind, element)
     assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("read", "kind", "suffix"),
+    [(java_value, "integer", ""), (java_value, "long", "L"), (javascript_value, "Bigint", "n")],
+)
+def test_what_has_too_many_digits_for_an_integer_stays_text(read, kind, suffix):
+    assert read("7" * 400 + suffix, kind) == int("7" * 400)
+    assert read("7" * 5000 + suffix, kind) == "7" * 5000 + suffix
 
 
 def test_java_values_are_right_in_source_and_as_themselves():
