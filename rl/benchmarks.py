@@ -224,23 +224,30 @@ def report(suite: Suite, trajectories: Sequence[Trajectory]) -> dict[str, Json]:
 
     Returns:
         A JSON object: `benchmark`, `subsets` (by name), `total`, `published_missing` (published figures that are not
-        computed, and what they need) and `gold_faults` (of the tasks: how many, and what the reader does).
+        computed, and what they need) and `gold_faults` (of the tasks: how many, None where tasks are not counted, and
+        what the reader does).
     """
     found = {trajectory.task.task_id: judged(suite, trajectory) for trajectory in trajectories}
     by_subset = {subset: [found[task.task_id] for task in tasks] for subset, tasks in suite.tasks.items()}
     everything = [one for part in by_subset.values() for one in part]
-    faults = Counter(str(one.task.facts["gold_fault"]) for one in everything if "gold_fault" in one.task.facts)
-    handled = suite.benchmark.gold_faults
     total = figures(suite.metric, everything)
     return {
         "benchmark": suite.benchmark.name,
         "subsets": {subset: figures(suite.metric, part) for subset, part in by_subset.items()},
         "total": total,
         "published_missing": _missing(suite, total["published"]),
-        "gold_faults": {
-            name: {"num": faults.get(name, 0), "handling": handled.get(name, "")}
-            for name in dict.fromkeys([*handled, *faults])
-        },
+        "gold_faults": _gold_faults(suite.benchmark, [one.task for one in everything]),
+    }
+
+
+def _gold_faults(found: Benchmark, tasks: Sequence[Task]) -> dict[str, Json]:
+    counts = Counter(str(task.facts["gold_fault"]) for task in tasks if "gold_fault" in task.facts)
+    return {
+        name: {
+            "num": None if name in found.uncounted_faults else counts[name],
+            "handling": found.gold_faults.get(name, ""),
+        }
+        for name in dict.fromkeys([*found.gold_faults, *counts])
     }
 
 

@@ -198,4 +198,5 @@ BENCHMARK = Benchmark(
         "number_as_integer": "ToolBench declares NUMBER as integer, for latitudes too: here it is a number",
         "one_name_twice": "several APIs with one function name: the first is offered",
     },
+    uncounted_faults=frozenset({"finish_not_json", "number_as_integer", "one_name_twice"}),
 )

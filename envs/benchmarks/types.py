@@ -26,6 +26,8 @@ class Benchmark:
     """Tasks of one subset in file order, from a folder. Raises ValueError: `FILE:LINE: what, expected`."""
     gold_faults: Mapping[str, str] = field(default_factory=dict)
     """Name of each known fault of the gold, and what the reader does about it."""
+    uncounted_faults: frozenset[str] = frozenset()
+    """Those of `gold_faults` that no task names: faults of documents, or of records that cannot be told."""
     traces: Callable[[Path], Iterator[Dialogue]] | None = None
     """Recorded episodes that come with the benchmark, from the same folder; errors as of `read`. Where a record is not
     complete, `task.facts["unjudged"]` lists {"turn", "call", "kinds"}: kinds of error that say nothing there."""

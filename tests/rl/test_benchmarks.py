@@ -88,6 +88,29 @@ def test_recorded_outputs_are_scored_in_both_ways(folder, capsys):
     assert "not computed, and what it needs: pass_rate (a judge" in text
 
 
+def test_faults_of_the_gold_are_counted_by_task_or_not_at_all(folder):
+    run(folder, "--predictions", write(folder))
+    found = rates(folder)["gold_faults"]
+    assert {name: fault["num"] for name, fault in found.items()} == {
+        "unmatched_all_relevant_listed": 0,
+        "unmatched_some_relevant_listed": 0,
+        "missing_but_some_relevant_needs_nothing": 0,
+        "missing_value_left": None,
+        "missing_value_in_schema": None,
+        "number_as_integer": None,
+        "one_name_twice": None,
+    }
+    assert not any("missing_value_left" in note for note in notes_of(rates(folder)))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_no_task_names_a_fault_that_is_not_counted(benchmark_data, name):
+    suite = benchmarks.load(name, benchmark_data)
+    uncounted = suite.benchmark.uncounted_faults
+    assert uncounted <= suite.benchmark.gold_faults.keys()
+    assert not uncounted & {task.facts.get("gold_fault") for task in suite.all_tasks}
+
+
 def test_the_report_is_a_markdown_table(folder):
     run(folder, "--predictions", write(folder))
     text = (folder / "out" / "report.md").read_text()
