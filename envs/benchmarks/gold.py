@@ -18,7 +18,8 @@ CONTRADICTIONS: Mapping[str, str] = {
     "bad_format": "a gold value misses another constraint of its document: kept as published",
 }
 """Each contradiction by name, and what a reader does with a record that has it. A reference that is kept is matched by
-a call that is the same to the letter, and by no call that follows the document."""
+a call that is the same to the letter. A call that follows the document meets it only where values of two types are the
+same to the comparison, as the text "500" is to the number 500."""
 
 
 def contradiction(calls: Iterable[ToolCall], tools: Sequence[ToolSpec]) -> str | None:

@@ -153,3 +153,13 @@ def test_the_judge_accepts_published_gold_but_for_the_exceptions_by_name(benchma
             if errors:
                 rejected[task.task_id] = str(errors[0].kind)
     assert rejected == {task: kind for task, kind in REJECTED.items() if task.startswith(f"{name}/")}
+
+
+def test_a_number_that_is_kept_against_its_document_is_met_by_its_text(benchmark_data):
+    tasks = {task.task_id: task for task in tasks_of(benchmark_data, "toolalpaca/real")}
+    task = tasks["toolalpaca/real/CurrencyBeacon:3"]
+    assert task.facts["gold_fault"] == "bad_type" and task.reference is not None
+    (gold,) = task.reference
+    assert gold.arguments["amount"] == 500
+    assert errors_of(task, [replace(gold, arguments={**gold.arguments, "amount": "500"})]) == ()
+    assert errors_of(task, [replace(gold, arguments={**gold.arguments, "amount": "501"})]) != ()
