@@ -86,6 +86,14 @@ def test_a_run_of_two_parts_evaluates_learns_and_sums_up(tmp_path, run_ok, start
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["ppo_quick", "masked_sft_tiny", "sft_control_tiny"])
+def test_the_other_recipes_of_the_main_job_run(tmp_path, run_ok, start, recipe):
+    first = ["first.run.steps=1", "first.source.groups_per_step=2"] if recipe == "ppo_quick" else []
+    run_ok("train", recipe, f"model.path={start}", "run.steps=1", *first, *SMALL_ENGINE)
+    assert json.loads((only_run(tmp_path) / "summary.json").read_text())["after"]["n"] == 3
+
+
+@pytest.mark.slow
 def test_staleness_is_bounded_by_the_recipe(tmp_path, run_ok, start):
     run_ok(
         "train",
