@@ -210,7 +210,7 @@ def _validator(schema_json: str) -> Validator:
 
 
 def _pattern(validator: Validator, pattern: str, value: Json, _: Json) -> Iterator[ValidationError]:
-    """The keyword `pattern` with a limit; `regex` reads what `re` reads."""
+    """The keyword `pattern` with a limit of time, which `re` cannot give; `regex` reads more than it, such as `{e}`."""
     if not validator.is_type(value, "string"):
         return
     try:

@@ -25,6 +25,7 @@ class Part:
     config: Config
     """With the model to start from, and `resume` only if this part was begun."""
     directory: Path
+    """Where it is run: the run's own for the last part."""
     is_last: bool
 
 
