@@ -21,6 +21,7 @@ from pathlib import Path
 from envs.toolworld import ToolWorldTasks
 from envs.toolworld.demonstrator import Demonstrator
 from envs.types import Json, MalformedCall, Message, Task, ToolCall
+from rl.console import track
 from rl.errors import RunFailed
 from rl.score_files import chunks, scored_chunks
 from rollout.parsers import PARSERS
@@ -63,8 +64,9 @@ class Speed:
 def write_replies(path: Path, num_lines: int, seed: int = 0) -> int:
     """Make a file of replies with seeded errors; returns how many calls they hold."""
     num_calls = 0
+    lines = track(replies(num_lines, seed), f"writing {path.name}", total=num_lines)
     with path.open("w", encoding="utf-8") as file:
-        for line, num in replies(num_lines, seed):
+        for line, num in lines:
             file.write(line)
             num_calls += num
     return num_calls
@@ -155,7 +157,7 @@ class Memory:
 
 
 def measure_memory(path: Path, out: Path, num_lines: int, scheme_name: str) -> Memory:
-    """Run `tether score` on a file in a process of its own.
+    """Run `tether score` on a file in a process of its own; on a terminal its bar and its summary are shown.
 
     Raises:
         RunFailed: it failed; says how.
@@ -173,7 +175,8 @@ def measure_memory(path: Path, out: Path, num_lines: int, scheme_name: str) -> M
     ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with tempfile.TemporaryFile("w+") as said:
-        child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
+        shown = None if sys.stdout.isatty() else said
+        child = subprocess.Popen(command, stdout=shown, stderr=said, env=environment)
         peak, status, used = _watch(child.pid)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+T = TypeVar("T")
 
 PLAIN_WIDTH = 160
 """Columns without a terminal: lines must not be folded in a log file."""
@@ -35,8 +41,13 @@ class RateColumn(ProgressColumn):
         return Text(task.fields.get("rate") or (f"{task.speed:,.1f}/s" if task.speed else ""))
 
 
-def make_progress(console: Console) -> Progress:
-    """A bar with rate and time left; shows nothing without a terminal."""
+def make_progress(console: Console, *, auto_refresh: bool = True) -> Progress:
+    """Bars with rate and time left, also inside one another; shows nothing without a terminal.
+
+    Args:
+        console: where they are drawn.
+        auto_refresh: draw ten times a second, not only when told to: a thread that what is timed would pay for.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -47,8 +58,33 @@ def make_progress(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        auto_refresh=auto_refresh,
         disable=not console.is_terminal,
     )
+
+
+def track(
+    items: Iterable[T], description: str, *, total: int, console: Console | None = None, auto_refresh: bool = True
+) -> Iterator[T]:
+    """The items one after another, with a bar of how many of `total` are done; see `make_progress`."""
+    with make_progress(console or make_console(), auto_refresh=auto_refresh) as progress:
+        yield from progress.track(items, total, description=description)
+
+
+async def all_started(console: Console, starts: Mapping[str, Awaitable[object]]) -> None:
+    """Wait for processes that start at the same time, with a bar of how long each has taken.
+
+    Raises:
+        Exception: whatever the first that fails raises, at once.
+    """
+    with make_progress(console) as progress:
+
+        async def one(name: str, start: Awaitable[object]) -> None:
+            bar = progress.add_task(f"starting {name}", total=1)
+            await start
+            progress.advance(bar)
+
+        await asyncio.gather(*[one(name, start) for name, start in starts.items()])
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
 from rl.config import Config
+from rl.console import track
 from rl.parts import build_renderer, needs_pool
 from rl.report.summary import provenance
 from rollout.demonstrations import demonstrate
@@ -163,7 +164,8 @@ def examples(renderer: Renderer) -> list[Trajectory]:
         )
 
     async def all_of_them() -> list[Trajectory]:
-        return [await one(index) for index in range(NUM_EXAMPLES)]
+        numbers = track(range(NUM_EXAMPLES), "demonstrations", total=NUM_EXAMPLES)
+        return [await one(index) for index in numbers]
 
     return asyncio.run(all_of_them())
 

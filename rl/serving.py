@@ -11,6 +11,7 @@ from rl import config as configs
 from rl import parts
 from rl.cluster import connected
 from rl.config import Config
+from rl.console import all_started, make_console
 from rl.errors import BadInput, RunFailed
 from rl.interruption import Interruption
 from rl.logging import to_files
@@ -52,7 +53,7 @@ def with_pool(config: Config, directory: Path, work: Callable[[RolloutPool], Awa
             with interruption.watched():
                 pool = RolloutPool(pool_config, parts.episode_settings(config))
                 try:
-                    await pool.start()
+                    await all_started(make_console(), {"engine": pool.start()})
                     return await work(pool)
                 finally:
                     await pool.close()

@@ -25,6 +25,7 @@ from envs.actions import ACTIONS
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
 from envs.types import Message, Task
 from rl.checkpoint import WEIGHTS
+from rl.console import track
 from rl.weights import follow_umask
 from rollout.renderer import ChatTemplateRenderer, special_pattern
 
@@ -93,7 +94,7 @@ def corpus(num_texts: int, seed: int) -> Iterator[str]:
     tasks = ToolWorldTasks(split="train", catalogue="mixed", seed=seed, real_share=0.5)
     renderer = ChatTemplateRenderer(_wrapped(_byte_level_bpe()))
     special = special_pattern(renderer.tokenizer)
-    for index in range(num_texts):
+    for index in track(range(num_texts), "texts for the tokenizer", total=num_texts):
         task = tasks.task(index)
         messages = asyncio.run(_conversation(task, seed=index))
         yield from filter(None, special.split(renderer.render(messages, task.tools + ACTIONS)))
@@ -246,7 +247,7 @@ def prime(model: Qwen2ForCausalLM, *, steps: int, seed: int, rows: int = 16, len
         torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     accuracy = 0.0
-    for step in range(steps):
+    for step in track(range(steps), "learning to copy", total=steps):
         token_ids, copied = copy_batch(generator, rows=rows, length=length, vocab_size=model.config.vocab_size)
         with torch.autocast("cpu", torch.bfloat16):
             hidden = model.model(input_ids=token_ids, use_cache=False).last_hidden_state

@@ -34,7 +34,7 @@ from rl.checkpoint import WEIGHTS
 from rl.clock import Clock
 from rl.cluster import connected
 from rl.config import Config
-from rl.console import duration, make_console
+from rl.console import all_started, duration, make_console
 from rl.errors import BadInput, RunFailed
 from rl.evaluate import RATES
 from rl.evaluator import SAMPLED, Evaluator, place, task_sets
@@ -201,7 +201,7 @@ class Session:
             stack.push_async_callback(pool.close)
         source = parts.build_source(config, model_path, pool, int(state["position"]))
         stack.push_async_callback(source.close)
-        await asyncio.gather(learners.start(), *([pool.start()] if pool else []))
+        await all_started(console, {"learner": learners.start(), **({"engine": pool.start()} if pool else {})})
         session = cls(
             config=config,
             directory=directory,

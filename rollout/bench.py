@@ -88,6 +88,7 @@ async def bench_rollout(
     num_rounds: int,
     score: Score,
     directory: Path,
+    after_round: Callable[[], object] = lambda: None,
 ) -> RolloutBench:
     """Time path and bare engine in turn.
 
@@ -99,6 +100,7 @@ async def bench_rollout(
         num_rounds: timed rounds.
         score: what the rewards cost.
         directory: gets the trajectories as a Parquet dataset, one step a round.
+        after_round: called when a round is over, the first one too.
 
     Raises:
         ValueError: no token was sampled.
@@ -125,6 +127,7 @@ async def bench_rollout(
         assert num_tokens == sum(num for _, num in requests), "the bare engine sampled another number of tokens"
         if number:
             rounds.append(timed)
+        after_round()
     return RolloutBench(concurrency=pool.config.concurrency * pool.num_workers, rounds=tuple(rounds))
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from rewards.schemes import DEFAULT_SCHEME, SCHEMES
 from rl import config as configs
 from rl.commands.train import cluster_and_overrides
-from rl.console import make_console
+from rl.console import make_console, make_progress, track
 from rl.errors import BadInput
 
 
@@ -81,7 +81,9 @@ def _run_rewards(arguments: argparse.Namespace) -> int:
         folder = Path(name)
         timed = folder / "timed.jsonl"
         num_calls = write_replies(timed, arguments.timed_lines)
-        for scheme in arguments.scheme or SCHEMES:
+        schemes = arguments.scheme or list(SCHEMES)
+        # Drawing takes processor time too, so the bar moves between the schemes only.
+        for scheme in track(schemes, "schemes", total=len(schemes), console=console, auto_refresh=False):
             speed = measure_speed(timed, scheme, arguments.timed_lines, num_calls)
             result["speed"].append(speed.to_json())
             console.print(
@@ -113,6 +115,9 @@ def _run_rollout(arguments: argparse.Namespace) -> int:
     from rollout.trajectory import Trajectory
     from rollout.vllm_engine import BareEngine
 
+    if min(arguments.num, arguments.group_size, arguments.rounds) < 1:
+        raise BadInput("--num, --group-size and --rounds: expected at least 1")
+
     console = make_console()
     tasks = list(ToolWorldTasks(seed=0, num=arguments.num))
     pool_settings = config.rollout_pool
@@ -138,15 +143,18 @@ def _run_rollout(arguments: argparse.Namespace) -> int:
             return await rewards.score(trajectories)
 
         try:
-            return await bench_rollout(
-                pool,
-                bare.generate,
-                tasks,
-                group_size=arguments.group_size,
-                num_rounds=arguments.rounds,
-                score=score,
-                directory=Path(folder),
-            )
+            with make_progress(console) as progress:
+                bar = progress.add_task("rounds, the first to warm up", total=1 + arguments.rounds)
+                return await bench_rollout(
+                    pool,
+                    bare.generate,
+                    tasks,
+                    group_size=arguments.group_size,
+                    num_rounds=arguments.rounds,
+                    score=score,
+                    directory=Path(folder),
+                    after_round=lambda: progress.advance(bar),
+                )
         finally:
             rewards.close()
 

@@ -20,7 +20,7 @@ from envs.checks import check_env
 from envs.component import Component
 from envs.tasks import read_tasks
 from envs.types import Task
-from rl.console import make_console
+from rl.console import make_console, track
 from rl.errors import BadInput
 
 DEFAULT_TASKS = "envs.toolworld:ToolWorldTasks"
@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         tasks = _tasks(arguments.tasks, arguments.num)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    problems = check_env(env, tasks)
     console = make_console()
+    problems = check_env(env, track(tasks, "tasks", total=len(tasks), console=console))
     for problem in problems:
         console.print(problem, markup=False)
     kinds = sorted({str(task.kind) for task in tasks})
