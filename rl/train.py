@@ -28,7 +28,7 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from rewards.actor import RewardFailed
-from rl import checkpoint, parts
+from rl import calls, checkpoint, parts
 from rl import config as configs
 from rl.checkpoint import WEIGHTS
 from rl.clock import Clock
@@ -75,8 +75,12 @@ def train(config: Config) -> int:
     to_files(directory / "logs")
     console = make_console()
     console.print(f"run {directory}", markup=False)
-    with connected(config.ray, config.resources(), directory / "logs"), MemoryWatch() as memory:
-        return asyncio.run(_run(config, directory, console, memory))
+    with (
+        connected(config.ray, config.resources(), directory / "logs"),
+        MemoryWatch() as memory,
+        calls.recorded(directory, memory) as call,
+    ):
+        return asyncio.run(_run(config, directory, console, call))
 
 
 def run_directory(config: Config) -> Path:
@@ -93,8 +97,7 @@ def run_directory(config: Config) -> Path:
     return directory
 
 
-async def _run(config: Config, directory: Path, console: Console, memory: MemoryWatch) -> int:
-    started = time.monotonic()
+async def _run(config: Config, directory: Path, console: Console, call: calls.Call) -> int:
     interruption = Interruption()
     try:
         with interruption.watched():
@@ -103,7 +106,7 @@ async def _run(config: Config, directory: Path, console: Console, memory: Memory
                 if interruption.requested:
                     break
                 if part.is_last and session.stages:
-                    session.report(seconds=time.monotonic() - started, peak_memory_gb=memory.peak_gb)
+                    session.report(call.used())
     except asyncio.CancelledError:
         if not interruption.requested:
             raise
@@ -309,7 +312,7 @@ class Session:
         # What it still makes would compete with the evaluation.
         await self.source.close()
 
-    def report(self, *, seconds: float, peak_memory_gb: float) -> None:
+    def report(self, used: calls.Used) -> None:
         """Write summary.json and print it as tables."""
         comparisons = {}
         if {"before", "after"} <= self.stages.keys():
@@ -317,8 +320,8 @@ class Session:
         write_summary(
             self.directory / SUMMARY_NAME,
             measurements=self.stages,
-            seconds=round(seconds, 1),
-            peak_memory_gb=round(peak_memory_gb, 2),
+            seconds=round(used.seconds, 1),
+            peak_memory_gb=round(used.peak_memory_gb, 2),
             seed=self.config.run.seed,
             more={"learning_seconds": round(self.learning_seconds, 1)},
             comparisons={"before_vs_after": {name: comparison(found) for name, found in comparisons.items()}},
@@ -326,7 +329,8 @@ class Session:
         print_stages(self.console, self.stages)
         print_paired(self.console, comparisons, "before", "after")
         self.console.print(
-            f"{duration(seconds)}, {peak_memory_gb:.1f} GB at most; {self.directory / SUMMARY_NAME}", markup=False
+            f"{duration(used.seconds)}, {used.peak_memory_gb:.1f} GB at most; {self.directory / SUMMARY_NAME}",
+            markup=False,
         )
 
     async def publish(self) -> dict[str, float]:
