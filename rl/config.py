@@ -30,6 +30,9 @@ RESOLVED_NAME = "run.json"
 """The resolved run, written into its directory."""
 
 
+ABLATE = "ablate"
+"""The table of a recipe that says how `tether ablate` varies it."""
+
 MIN_CONTEXT = 128
 """Fewer tokens hold not even the prompt with which the weights of engines are proven."""
 
@@ -338,7 +341,7 @@ def load_resumed(run_directory: Path, cluster: str = "", overrides: Sequence[str
     tables = read_resolved(run_directory).model_dump(mode="json", exclude_none=True)
     if cluster:
         path = find(cluster, "cluster")
-        table = _read(path)
+        table = read_table(path)
         _check_names(table, str(path))
         _merge(tables, table)
     for override in [*overrides, f"resume={json.dumps(str(run_directory))}"]:
@@ -352,7 +355,10 @@ def _read_tables(recipe: str, cluster: str) -> dict[str, Any]:
     """What the defaults, a recipe and a cluster file say together."""
     tables = _default_parts()
     for path, is_cluster in ((find(recipe, "recipe"), False), (find(cluster, "cluster"), True)):
-        table = _read(path)
+        table = read_table(path)
+        if not is_cluster:
+            # Of `tether ablate`, which reads it itself.
+            table.pop(ABLATE, None)
         _check_names(table, str(path))
         for key in _leaves(table):
             if _is_cluster_key(key) != is_cluster:
@@ -412,7 +418,10 @@ def for_model(model: str, cluster: str = "laptop", overrides: Sequence[str] = ()
     }
     tables["source"]["tasks"] = {"factory": "envs.toolworld:ToolWorldTasks"}
     path = find(cluster, "cluster")
-    for table, where in [(_read(path), str(path)), *[(_parse_override(override), override) for override in overrides]]:
+    for table, where in [
+        (read_table(path), str(path)),
+        *[(_parse_override(override), override) for override in overrides],
+    ]:
         _check_names(table, where)
         _merge(tables, table)
     config = _validate(tables)
@@ -680,7 +689,12 @@ def _default_parts(section: type[BaseModel] = Config) -> dict[str, Any]:
     return tables
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """A TOML file as it stands.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
     try:
         return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

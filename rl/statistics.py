@@ -51,6 +51,65 @@ def bootstrap_mean(values: Sequence[float], num_resamples: int = 2000, seed: int
     return float(low), float(high)
 
 
+def bootstrap_crossed(values: np.ndarray, num_resamples: int = 2000, seed: int = 0) -> tuple[float, float] | None:
+    """Percentile bootstrap 95 % interval of the mean of runs on the same tasks, which draws runs and tasks anew.
+
+    Args:
+        values: float64 [runs, tasks]; NaN where there is none.
+        num_resamples: draws of runs and of tasks, each with replacement.
+        seed: of the draws.
+
+    Returns:
+        The interval; None where no value is known.
+    """
+    rng = np.random.default_rng(seed)
+    means = _crossed_means(values, rng, _drawn(values.shape[1], num_resamples, rng))
+    return _interval(means)
+
+
+def bootstrap_crossed_difference(
+    first: np.ndarray, second: np.ndarray, num_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """The same for the mean of `second` less that of `first`: the same tasks are drawn for both, runs for each.
+
+    Args:
+        first: float64 [runs, tasks]; NaN where there is none.
+        second: float64 [runs, tasks], on the same tasks.
+        num_resamples: draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: they are not on the same number of tasks.
+    """
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"{first.shape[1]} and {second.shape[1]} tasks: expected the same ones")
+    rng = np.random.default_rng(seed)
+    tasks = _drawn(first.shape[1], num_resamples, rng)
+    return _interval(_crossed_means(second, rng, tasks) - _crossed_means(first, rng, tasks))
+
+
+def _drawn(num: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of `num` is drawn in each resample: float64 [num_resamples, num]."""
+    return rng.multinomial(num, np.full(num, 1.0 / num), size=num_resamples).astype(np.float64)
+
+
+def _crossed_means(values: np.ndarray, rng: np.random.Generator, tasks: np.ndarray) -> np.ndarray:
+    """Means over drawn runs and the drawn tasks [num_resamples, T]; NaN where nothing known was drawn."""
+    runs = _drawn(values.shape[0], len(tasks), rng)
+    known = ~np.isnan(values)
+    sums = ((runs @ np.where(known, values, 0.0)) * tasks).sum(axis=1)
+    counts = ((runs @ known.astype(np.float64)) * tasks).sum(axis=1)
+    return np.divide(sums, counts, out=np.full(len(tasks), np.nan), where=counts > 0)
+
+
+def _interval(means: np.ndarray) -> tuple[float, float] | None:
+    known = means[~np.isnan(means)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def as_list(interval: tuple[float, float] | None) -> list[float] | None:
     """An interval as JSON has it."""
     return None if interval is None else list(interval)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from rl.statistics import bootstrap_mean, mcnemar, wilson
+from rl.statistics import bootstrap_crossed, bootstrap_crossed_difference, bootstrap_mean, mcnemar, wilson
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,43 @@ def test_bootstrap_holds_the_mean_and_repeats_itself():
     assert bootstrap_mean(values) == (low, high)
     assert bootstrap_mean([0.0] * 5) == (0.0, 0.0)
     assert bootstrap_mean([]) is None
+
+
+def test_the_crossed_bootstrap_of_one_run_is_about_as_wide_as_wilsons_interval():
+    values = np.array([[1.0] * 120 + [0.0] * 180])
+    low, high = bootstrap_crossed(values) or (0.0, 0.0)
+    wilson_low, wilson_high = wilson(120, 300) or (0.0, 0.0)
+    assert low == pytest.approx(wilson_low, abs=0.01)
+    assert high == pytest.approx(wilson_high, abs=0.01)
+
+
+def test_runs_that_differ_widen_the_crossed_bootstrap():
+    tasks = np.arange(300) % 2 == 0
+    same = np.array([tasks, tasks, tasks], dtype=float)
+    differing = np.array([tasks, np.ones(300), np.zeros(300)], dtype=float)
+    narrow, wide = bootstrap_crossed(same), bootstrap_crossed(differing)
+    assert narrow is not None
+    assert wide is not None
+    assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
+
+
+def test_values_that_are_not_known_do_not_count():
+    values = np.array([[1.0, np.nan, 1.0], [np.nan, np.nan, 1.0]])
+    assert bootstrap_crossed(values) == (1.0, 1.0)
+    assert bootstrap_crossed(np.full((2, 3), np.nan)) is None
+
+
+def test_a_difference_on_the_same_tasks_does_not_carry_the_spread_between_tasks():
+    rng = np.random.default_rng(0)
+    first = (rng.random((3, 400)) < 0.5).astype(float)
+    first[:] = first[0]
+    second = first.copy()
+    second[:, :40] = 1.0
+    interval = bootstrap_crossed_difference(first, second)
+    apart = bootstrap_crossed(second)
+    assert interval is not None
+    assert apart is not None
+    assert interval[0] > 0
+    assert interval[1] - interval[0] < apart[1] - apart[0]
+    with pytest.raises(ValueError, match="expected the same ones"):
+        bootstrap_crossed_difference(first, second[:, :10])

@@ -1,0 +1,1 @@
+"""A grid of variants of one recipe, each with several seeds, and the table of what they came to."""

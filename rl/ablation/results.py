@@ -1,0 +1,188 @@
+"""What a cell came to, as one small JSON file for each seed, and the tables over all of them.
+
+    OUT/CELL/seed-1.json      written as the cell ends; enough for every figure below, without the run's folder
+    OUT/table.md              made anew from them
+
+A rate of a cell is the mean over its seeds and tasks. Its interval is a percentile bootstrap that draws seeds and tasks
+anew, each with replacement: it covers other seeds as well as other tasks. Differences draw the same tasks for both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.types import Json
+from rl.ablation.grid import Cell
+from rl.evaluate import Evaluation
+from rl.evaluator import read_results
+from rl.report.markdown import markdown
+from rl.report.rows import LABELS, Cells
+from rl.report.summary import SUMMARY_NAME, read_summary
+from rl.statistics import bootstrap_crossed, bootstrap_crossed_difference
+
+SHOWN = ("success", "hallucination_rate", "deferral_precision", "deferral_recall", "needless_deferral_rate")
+"""The rates of the tables."""
+
+KEPT = ("success", "success_first_try", *SHOWN[1:])
+"""The rates kept of every task."""
+
+_MARKS = {True: "1", False: "0", None: "-"}
+_VALUES = {"1": 1.0, "0": 0.0, "-": float("nan")}
+
+Flags = Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]
+"""Evaluation (such as heldout-greedy) -> rate -> seed -> [T] 1, 0, or NaN where the rate says nothing of the task."""
+
+
+def cell_path(out: Path, cell: Cell, seed: int) -> Path:
+    """The file of one seed of a cell."""
+    return out / cell.name / f"seed-{seed}.json"
+
+
+def write_cell(out: Path, cell: Cell, seed: int, run: Path, cluster: str) -> Path:
+    """Write what a finished run came to, in one step.
+
+    Args:
+        out: the folder of the ablation's results.
+        cell: the variant.
+        seed: of the run.
+        run: its directory.
+        cluster: where it was run.
+
+    Raises:
+        ValueError: the run has no summary or no evaluation.
+    """
+    try:
+        summary = read_summary(run / SUMMARY_NAME)
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{run}: no readable {SUMMARY_NAME}: {error}") from error
+    folders = sorted((run / "evaluation" / "after").glob("*-*"))
+    if not folders:
+        raise ValueError(f"{run}: nothing was measured after learning")
+    evaluations = {folder.name: read_results(folder) for folder in folders}
+    value: dict[str, Json] = {
+        "cell": cell.name,
+        "options": dict(cell.options),
+        "seed": seed,
+        "recipe": cell.recipe,
+        "overrides": list(cell.overrides),
+        "command": shlex.join(["tether", "train", cell.recipe, cluster, *cell.overrides, f"run.seed={seed}"]),
+        "commit": summary["commit"],
+        "versions": summary["versions"],
+        "seconds": summary["seconds"],
+        "learning_seconds": summary["learning_seconds"],
+        "peak_memory_gb": summary["peak_memory_gb"],
+        "rates": {name: _rates(found) for name, found in evaluations.items()},
+        "tasks": {name: _marks(found) for name, found in evaluations.items()},
+    }
+    path = cell_path(out, cell, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(part, path)
+    return path
+
+
+def read_cells(out: Path, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    """The finished seeds of each cell that has any.
+
+    Raises:
+        ValueError: a file cannot be read; names it.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        for path in (cell_path(out, cell, seed) for seed in seeds):
+            if path.is_file():
+                try:
+                    found.setdefault(cell.name, []).append(json.loads(path.read_text()))
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{path}: not JSON: {error}") from error
+    return found
+
+
+def tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Cells]:
+    """For each evaluation, the rates of all cells and their differences from the first one."""
+    names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run["tasks"]))
+    parts = []
+    for name in names:
+        columns = {cell: [run for run in runs if name in run["tasks"]] for cell, runs in found.items()}
+        columns = {cell: runs for cell, runs in columns.items() if runs}
+        parts.append(_rate_cells(name, columns))
+        if len(columns) > 1:
+            parts.append(_difference_cells(name, columns))
+    return parts
+
+
+def write_tables(path: Path, title: str, parts: Sequence[Cells]) -> None:
+    """Write the tables as Markdown, in one step."""
+    text = f"# {title}\n\n" + "\n".join(map(markdown, parts))
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def flags(runs: Sequence[Mapping[str, Any]], evaluation: str, rate: str) -> np.ndarray:
+    """What a rate says of every task in every run: float64 [S, T], NaN where it says nothing.
+
+    Raises:
+        ValueError: the runs measured different numbers of tasks.
+    """
+    rows = [[_VALUES[mark] for mark in run["tasks"][evaluation][rate]] for run in runs]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"cell {runs[0]['cell']}: its seeds were measured on different numbers of tasks")
+    return np.array(rows, dtype=np.float64)
+
+
+def _rates(evaluation: Evaluation) -> dict[str, Json]:
+    found = evaluation.to_json()
+    return {rate: found[rate] for rate in KEPT} | {"n": found["n"], "errors": found["errors"]}
+
+
+def _marks(evaluation: Evaluation) -> dict[str, Json]:
+    return {rate: "".join(_MARKS[result.flags.get(rate)] for result in evaluation.results) for rate in KEPT}
+
+
+def _rate_cells(name: str, columns: Mapping[str, Sequence[Mapping[str, Any]]]) -> Cells:
+    rows = []
+    for cell, runs in columns.items():
+        row = [cell, str(len(runs)), f"{np.mean([run['learning_seconds'] for run in runs]):.0f}"]
+        for rate in SHOWN:
+            values = flags(runs, name, rate)
+            row.append(_shown(_mean(values), bootstrap_crossed(values)))
+        rows.append(tuple(row))
+    num = len(flags(next(iter(columns.values())), name, SHOWN[0])[0])
+    header = ("in %, with 95 % intervals", "seeds", "seconds", *(LABELS[rate] for rate in SHOWN))
+    return Cells(title=f"{name}, {num} tasks", header=header, rows=tuple(rows))
+
+
+def _difference_cells(name: str, columns: Mapping[str, Sequence[Mapping[str, Any]]]) -> Cells:
+    first, *others = columns
+    rows = []
+    for cell in others:
+        row = [cell]
+        for rate in SHOWN:
+            one, other = flags(columns[first], name, rate), flags(columns[cell], name, rate)
+            interval = bootstrap_crossed_difference(one, other)
+            row.append(_shown(_mean(other) - _mean(one), interval, sign="+"))
+        rows.append(tuple(row))
+    header = (f"less {first}, in points", *(LABELS[rate] for rate in SHOWN))
+    return Cells(title=f"{name}, differences", header=header, rows=tuple(rows))
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean over all that is not NaN; NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _shown(value: float, interval: tuple[float, float] | None, sign: str = "") -> str:
+    if np.isnan(value):
+        return "-"
+    text = f"{100 * value:{sign}.1f}"
+    return text if interval is None else f"{text} [{100 * interval[0]:{sign}.1f}, {100 * interval[1]:{sign}.1f}]"
