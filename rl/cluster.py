@@ -84,6 +84,11 @@ def is_joined(config: Ray) -> bool:
     return config.join or in_submitted_job() or bool(os.environ.get("RAY_ADDRESS"))
 
 
+def is_without_accelerator(config: Ray, required: Mapping[str, float]) -> bool:
+    """Whether the run needs accelerators and would be started on this machine, which has none at all."""
+    return required.get("GPU", 0.0) > 0 and not is_joined(config) and not local_resources(config)["GPU"]
+
+
 def local_resources(config: Ray) -> dict[str, float]:
     """What a Ray started on this machine would have."""
     from ray._private.accelerators import get_accelerator_manager_for_resource

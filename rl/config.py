@@ -9,6 +9,7 @@ import copy
 import difflib
 import json
 import os
+import re
 import tempfile
 import tomllib
 import types
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from envs.component import Component
 from envs.types import Task
-from rl import checkpoint
+from rl import checkpoint, hub
 from rl.errors import BadInput
 
 RESOLVED_NAME = "run.json"
@@ -32,6 +33,9 @@ RESOLVED_NAME = "run.json"
 
 ABLATE = "ablate"
 """The table of a recipe that says how `tether ablate` varies it."""
+
+_OWNED = re.compile(r"[\w.-]+/[\w.-]+")
+"""What a model of the Hub is called."""
 
 MIN_CONTEXT = 128
 """Fewer tokens hold not even the prompt with which the weights of engines are proven."""
@@ -63,7 +67,8 @@ class Model(Section):
     """The model to start from: a folder, or a function that makes one."""
 
     path: str = ""
-    """A Hugging Face model folder; `package:NAME` is one shipped with tether."""
+    """A Hugging Face model folder; `package:NAME` is one shipped with tether, `hub:OWNER/NAME` one of the Hugging Face
+    Hub, fetched when the run starts."""
     init: Component | None = None
     """Called with the folder to fill and `seed`; must leave a Hugging Face model and tokenizer there."""
     renderer: Component = Component(factory="rollout.renderer:load_renderer")
@@ -431,13 +436,13 @@ def for_model(model: str, cluster: str = "laptop", overrides: Sequence[str] = ()
 
 
 def find_model(name: str) -> Path:
-    """The folder that a MODEL on the command line means: a model folder, the newest checkpoint of a run, or a
-    shipped model.
+    """The folder that a MODEL on the command line means: a model folder, the newest checkpoint of a run, a shipped
+    model, or one of the Hugging Face Hub, which is fetched if need be.
 
     Raises:
         BadInput: there is none.
     """
-    folder = model_path(name)
+    folder = hub.cached(name) or hub.fetch(name) if hub.is_hub(name) else model_path(name)
     if not (folder / RESOLVED_NAME).is_file():
         return folder
     found = checkpoint.latest(folder / "checkpoints")
@@ -493,16 +498,24 @@ def shipped(kind: Literal["recipe", "cluster"]) -> Path:
 
 
 def model_path(name: str) -> Path:
-    """The folder that `model.path` means; `package:NAME` is one shipped with tether."""
+    """The folder that `model.path` means: `package:NAME` is one shipped with tether, `hub:OWNER/NAME` one that was
+    fetched from the Hugging Face Hub.
+    """
+    if hub.is_hub(name):
+        return hub.cached(name) or Path(name)
     if name.startswith("package:"):
         return Path(str(resources.files("rl") / "shipped" / name.removeprefix("package:")))
     return Path(name).expanduser()
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, with_model: bool = True) -> None:
     """Check every part on the driver but the algorithm, the cheap ones first; starts nothing, imports no torch.
 
     Tasks, reward and demonstrator are built here: what their options are worth shows only there.
+
+    Args:
+        config: the run, or a part of it.
+        with_model: look at the model's folder.
 
     Raises:
         BadInput: with one line.
@@ -512,7 +525,8 @@ def check(config: Config) -> None:
     else:
         check_directory(Path(config.run.directory))
     _check_lengths(config)
-    check_model(config.model)
+    if with_model:
+        check_model(config.model)
     _check_source(config)
     if not config.source.offline:
         _check_part("reward", config.reward)
@@ -544,7 +558,12 @@ def check_model(model: Model) -> None:
         return
     path = model_path(model.path)
     if not path.is_dir():
-        raise BadInput(f"model.path: {path}: no such folder")
+        near = (
+            f"; for a model of the Hugging Face Hub write {hub.PREFIX}{model.path}"
+            if _OWNED.fullmatch(model.path)
+            else ""
+        )
+        raise BadInput(f"model.path: {path}: no such folder{near}")
     for names in (("config.json",), ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         if not any((path / name).is_file() for name in names):
             raise BadInput(f"model.path: {path} is no model folder: {names[0]} is missing")

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rl import config as configs
+from rl import hub
 from rl.config import Config
 from rl.console import make_console
 from rl.errors import BadInput
@@ -42,43 +43,63 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"a TOML file, or one of: {clusters} (default: laptop); then overrides",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="check everything, print the resolved run, start nothing"
+        "--dry-run",
+        action="store_true",
+        help="check everything, print the resolved run and what could not be checked here, start nothing",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or only check."""
     config = resolve(arguments.recipe, arguments.rest)
-    check(config, with_resources=True)
+    skipped = check(config, with_resources=True, elsewhere=arguments.dry_run)
     if arguments.dry_run:
         console = make_console()
         console.print_json(data=config.model_dump(mode="json"))
-        console.print(f"checked: {config.recipe} can run; nothing was started")
+        for line in skipped:
+            console.print(f"not checked: {line}", markup=False, soft_wrap=True)
+        console.print(f"checked{' but for that' if skipped else ''}: {config.recipe} can run; nothing was started")
         return 0
     from rl.train import train
 
     return train(config)
 
 
-def check(config: Config, *, with_resources: bool = False) -> None:
-    """Check every part of a run; starts nothing.
+def check(config: Config, *, with_resources: bool = False, elsewhere: bool = False) -> list[str]:
+    """Check every part of a run; starts nothing. A model of the Hugging Face Hub is fetched first.
 
     Args:
         config: the run.
         with_resources: also refuse a run that asks for more than there is.
+        elsewhere: the run may be meant for another machine: what only that one has is left out and nothing is fetched.
+
+    Returns:
+        What could not be checked here, and why, a line each.
 
     Raises:
         BadInput: with one line.
     """
+    skipped = []
+    absent = hub.is_hub(config.model.path) and hub.cached(config.model.path) is None
+    if absent and elsewhere:
+        skipped.append(f"model.path: {config.model.path} is not in this machine's cache; fetched when the run starts")
+    elif absent:
+        hub.fetch(config.model.path)
     for part in config.in_order():
         with _named(part, config):
-            configs.check(part)
+            configs.check(part, with_model=not (absent and elsewhere))
     if config.resume and not can_be_resumed(Path(config.resume)):
         raise BadInput(f"resume: {config.resume} holds no checkpoint")
     if with_resources:
-        from rl.cluster import check_resources
+        from rl.cluster import check_resources, is_without_accelerator
 
-        check_resources(config.ray, config.resources())
+        if elsewhere and is_without_accelerator(config.ray, config.resources()):
+            skipped.append(
+                f"resources: the run asks for {config.resources()['GPU']:g} GPU, this machine has none; "
+                "compared with what there is when the run starts"
+            )
+        else:
+            check_resources(config.ray, config.resources())
     # Imports torch, so it comes after all that can be refused without.
     from rl.parts import learner_config, rank_config
 
@@ -87,6 +108,7 @@ def check(config: Config, *, with_resources: bool = False) -> None:
             configs.check_algorithm(part)
             learner_config(part)
             rank_config(part)
+    return skipped
 
 
 @contextmanager
