@@ -93,7 +93,7 @@ class EarlyDemonstrations(Section):
 
 
 class Source(Section):
-    """Where trajectories come from: rollouts, demonstrations made on demand, or a file of conversations."""
+    """Where trajectories come from: rollouts, demonstrations made on demand, a file of conversations or preferences."""
 
     tasks: Component | str = ""
     """A task file (JSONL or Parquet), or a factory called with `seed` whose product has `task(index)`."""
@@ -103,6 +103,8 @@ class Source(Section):
     """A message-space policy, called with a task and `seed`; its turns become the training data."""
     conversations: str = ""
     """JSONL or Parquet with `messages` and `tools` in OpenAI form, one conversation a row."""
+    preferences: str = ""
+    """JSONL or Parquet with `prompt`, `chosen`, `rejected` (messages) and `tools` in OpenAI form, one pair a row."""
     mask_errors: bool = False
     """Keep the erroneous turns of demonstrations as context and out of the loss."""
     early: EarlyDemonstrations | None = None
@@ -120,7 +122,12 @@ class Source(Section):
     @property
     def offline(self) -> bool:
         """Whether nothing is sampled from the policy."""
-        return self.demonstrations is not None or bool(self.conversations)
+        return self.demonstrations is not None or bool(self.recorded)
+
+    @property
+    def recorded(self) -> str:
+        """The file that is learned from, or ""."""
+        return self.conversations or self.preferences
 
     def demonstrated(self, index: int) -> tuple[Component, bool]:
         """The demonstrator of task `index`, and whether its errors are out of the loss."""
@@ -132,9 +139,12 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
-        if self.conversations and (self.tasks or self.demonstrations):
-            raise ValueError("source.conversations: stands alone, without source.tasks and source.demonstrations")
-        if not self.conversations and not self.tasks:
+        if self.conversations and self.preferences:
+            raise ValueError("source.preferences: stands alone, without source.conversations")
+        if self.recorded and (self.tasks or self.demonstrations):
+            name = "conversations" if self.conversations else "preferences"
+            raise ValueError(f"source.{name}: stands alone, without source.tasks and source.demonstrations")
+        if not self.recorded and not self.tasks:
             raise ValueError("source.tasks: missing; give a task file or a factory")
         if self.early and not self.demonstrations:
             raise ValueError("source.early: stands beside source.demonstrations, which takes over from it")
@@ -639,8 +649,8 @@ def _check_source(config: Config) -> None:
     _check_part("source.env", source.env, "task")
     if config.evaluation.env is not None:
         _check_part("evaluation.env", config.evaluation.env, "task")
-    if source.conversations:
-        _check_conversations(source.conversations)
+    if source.recorded:
+        _check_recorded(source)
         return
     task = _first_task(source.tasks, seed)
     demonstrators = {"source.demonstrations": source.demonstrations}
@@ -664,14 +674,17 @@ def _first_task(tasks: Component | str, seed: int) -> Task:
     return task
 
 
-def _check_conversations(name: str) -> None:
+def _check_recorded(source: Source) -> None:
+    from rollout.preferences import read_preferences
     from rollout.recorded import read_recorded
 
+    name = "conversations" if source.conversations else "preferences"
+    read = read_recorded if source.conversations else read_preferences
     try:
-        if not sum(1 for _ in read_recorded(name)):
-            raise ValueError(f"{name}: the file holds no conversations")
+        if not sum(1 for _ in read(source.recorded)):
+            raise ValueError(f"{source.recorded}: the file holds no {name}")
     except ValueError as error:
-        raise BadInput(f"source.conversations: {error}") from error
+        raise BadInput(f"source.{name}: {error}") from error
 
 
 def _check_evaluation(evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import torch
 
 from rl.algorithms import Algorithm, Loss, Models
 from rl.checkpoint import WEIGHTS, copy_model_files, read_state
+from rl.kept_logprobs import KeptModel, fingerprint
 from rl.models import Outputs, Role, RoleModel, load_model
-from rl.sample import Batch, Sample, collate, empty_batch, micro_batches, minibatches, shard
+from rl.sample import Batch, Sample, collate, empty_batch, micro_batches, minibatches, shard, split
 from rl.torch_engine import TorchEngine
 from rl.train_engine import (
     LearnerConfig,
     TrainEngine,
     default_device,
+    gather_over_ranks,
     num_ranks,
     own_rank,
     sum_over_ranks,
@@ -38,8 +41,12 @@ class Learner:
         model_path: str | Path,
         config: LearnerConfig,
         resume: Path | None = None,
+        kept: Path | None = None,
     ) -> None:
-        """Load every role from `model_path`; trained ones from the checkpoint folder `resume`, if given."""
+        """Load every role from `model_path`; trained ones from the checkpoint folder `resume`, if given.
+
+        `kept` is the folder for the log-probs of roles that are kept; without it they are kept in memory.
+        """
         torch.manual_seed(config.seed)
         self._algorithm = algorithm
         self._config = config
@@ -47,13 +54,16 @@ class Learner:
         self._policy = algorithm.roles[0].name
         self._engines: dict[str, TrainEngine] = {}
         self._frozen: dict[str, Callable[[Batch], Outputs]] = {}
+        self._kept: list[KeptModel] = []
         self.version = 0
         """How many updates the weights have seen."""
         for role in algorithm.roles:
             if role.trained:
                 self._engines[role.name] = self._trained_engine(role, resume)
+            elif role.kept:
+                self._frozen[role.name] = self._kept_model(role, kept)
             else:
-                self._frozen[role.name] = _frozen_model(load_model(model_path, role, dtype=torch.float32), config)
+                self._frozen[role.name] = self._frozen_model(role)
         if resume is not None:
             self.version = int(read_state(resume)["version"])
 
@@ -67,6 +77,20 @@ class Learner:
         engine = build_engine(module, self._config)
         engine.load(resume / "learner" / role.name)
         return engine
+
+    def _frozen_model(self, role: Role) -> Callable[[Batch], Outputs]:
+        return _frozen_model(load_model(self._model_path, role, dtype=torch.float32), self._config)
+
+    def _kept_model(self, role: Role, folder: Path | None) -> KeptModel:
+        path = None
+        if folder is not None:
+            arithmetic = f"{self._config.dtype} low={_is_low(self._config)}"
+            name = fingerprint(self._model_path, arithmetic) if own_rank() == 0 else ""
+            path = folder / f"{role.name}-{gather_over_ranks(name)[0]}.sqlite"
+            folder.mkdir(parents=True, exist_ok=True)
+        model = KeptModel(partial(self._frozen_model, role), path)
+        self._kept.append(model)
+        return model
 
     @property
     def device(self) -> torch.device:
@@ -103,6 +127,8 @@ class Learner:
         batches = [self._own_batches(part) for part in parts]
         with torch.no_grad():
             prepared = self._algorithm.prepare([batch for part in batches for batch in part], self._models())
+        for model in self._kept:
+            model.settle()
         totals.finished |= {f"train/{name}": value for name, value in prepared.metrics.items()}
         rest = iter(prepared.batches)
         return [[next(rest) for _ in part] for part in batches]
@@ -111,7 +137,7 @@ class Learner:
         """This rank's micro-batches, as many as on the busiest rank: sharded engines move in step."""
         limit = self._config.micro_batch_tokens
         shards = shard(samples, num_ranks())
-        most = max(len(micro_batches([len(sample) for sample in part], limit)) for part in shards)
+        most = max(len(split(part, limit)) for part in shards)
         batches = collate(shards[own_rank()], limit)
         batches += [empty_batch(samples[0].streams)] * (most - len(batches))
         return [batch.to(self.device) for batch in batches]
@@ -193,14 +219,18 @@ def build_engine(module: RoleModel, config: LearnerConfig) -> TrainEngine:
 def _frozen_model(module: RoleModel, config: LearnerConfig) -> Callable[[Batch], Outputs]:
     """A model that is only read, on this rank's device, in the arithmetic of the trained one."""
     device = default_device()
-    low = config.engine == "deepspeed" and config.dtype == "bf16" and config.zero_stage > 0
-    module.to(device, torch.bfloat16 if low else torch.float32)
+    module.to(device, torch.bfloat16 if _is_low(config) else torch.float32)
 
     def forward(batch: Batch) -> Outputs:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bf16"):
             return module(batch.token_ids, batch.loss_mask)
 
     return forward
+
+
+def _is_low(config: LearnerConfig) -> bool:
+    """Whether a frozen model is held in bf16, as the engine holds the trained one."""
+    return config.engine == "deepspeed" and config.dtype == "bf16" and config.zero_stage > 0
 
 
 class _Totals:

@@ -67,6 +67,7 @@ class LearnerGroup:
         config: LearnerConfig,
         ranks: RankConfig,
         resume: Path | None = None,
+        kept: Path | None = None,
     ) -> None:
         """Describe the group; `start` makes its processes.
 
@@ -76,12 +77,14 @@ class LearnerGroup:
             config: how to optimise.
             ranks: how many processes, and their resources.
             resume: a checkpoint folder to go on from.
+            kept: a folder that every rank sees, for log-probs that are computed once (`rl.kept_logprobs`).
         """
         self._learner = {
             "algorithm": algorithm,
             "model_path": str(model_path),
             "config": config,
             "resume": resume,
+            "kept": kept,
         }
         self._config = config
         self._ranks = ranks
@@ -179,9 +182,9 @@ class _Rank:
         """Meet the other ranks."""
         join_ranks(rank=rank, num_ranks=num_ranks, address=address, port=port, backend=backend)
 
-    def load(self, *, algorithm: Component, model_path: str, config: LearnerConfig, resume: Path | None) -> int:
-        """Build the learner; returns the version of its weights."""
-        self._learner = Learner(algorithm=algorithm.build(), model_path=model_path, config=config, resume=resume)
+    def load(self, *, algorithm: Component, **settings: Any) -> int:
+        """Build the learner (`rl.learner.Learner`); returns the version of its weights."""
+        self._learner = Learner(algorithm=algorithm.build(), **settings)
         return self._learner.version
 
     @property

@@ -1,12 +1,13 @@
 """Losses as pure sums over trained tokens; whoever calls divides by the global denominator.
 
-Every argument is float32 [B, T] and aligned with the tokens; every result is a scalar sum. Tokens outside the mask
-add nothing.
+Every argument is float32 [B, T] and aligned with the tokens, and every result a scalar sum, unless it says otherwise.
+Tokens outside the mask add nothing.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 
 def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -17,6 +18,23 @@ def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def weighted_nll(logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood: -sum of weight x log-prob, over [B, T]; weights are 0 outside the loss mask."""
     return -(logprobs * weights).sum()
+
+
+def preference_loss(margins: torch.Tensor, *, label_smoothing: float = 0.0, robust: bool = False) -> torch.Tensor:
+    """The logistic loss of preferences, -log sigmoid(margin), for each of them.
+
+    Args:
+        margins: [N], by how much the chosen side is ahead, times beta.
+        label_smoothing: share of preferences taken to be the wrong way round.
+        robust: whether the loss is corrected for them, so that its mean is that of the right ones.
+
+    Returns:
+        [N], not summed.
+    """
+    right, wrong = -F.logsigmoid(margins), -F.logsigmoid(-margins)
+    if robust:
+        return ((1.0 - label_smoothing) * right - label_smoothing * wrong) / (1.0 - 2.0 * label_smoothing)
+    return (1.0 - label_smoothing) * right + label_smoothing * wrong
 
 
 def clipped_policy_loss(

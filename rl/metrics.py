@@ -101,12 +101,13 @@ def step_line(step: int, num_steps: int, metrics: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-def group_metrics(groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
+def group_metrics(groups: Sequence[ScoredGroup], version: int, *, rewarded: bool = True) -> dict[str, float]:
     """What a step's trajectories say: rollout/*, reward/* and tools/*.
 
     Args:
         groups: as they came from the source.
         version: of the weights that will learn from them.
+        rewarded: whether their scores are rewards; those of recorded preferences say only which is better.
     """
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]
     if not trajectories:
@@ -128,7 +129,7 @@ def group_metrics(groups: Sequence[ScoredGroup], version: int) -> dict[str, floa
         ages = [version - t.oldest_version for t in good if t.oldest_version != UNKNOWN_VERSION]
         if ages:
             metrics |= {"rollout/staleness": float(np.mean(ages)), "rollout/staleness_max": float(max(ages))}
-    return metrics | _score_metrics(groups)
+    return metrics | (_score_metrics(groups) if rewarded else {})
 
 
 def _score_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:

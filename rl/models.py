@@ -33,6 +33,9 @@ class Role:
     """Whether it gives log-probs and entropy."""
     values: bool = False
     """Whether it gives values."""
+    kept: bool = False
+    """Of a model that is not trained: whether its log-probs are kept in the run directory, because the same sequences
+    come again. It is then loaded where one is missing, and unloaded when an update missed none."""
     value_trunk_gradient: float = 1.0
     """Share of the value loss's gradient that enters the trunk; 0 leaves the trunk to the policy."""
     value_warmup_updates: int = 0

@@ -9,20 +9,24 @@ from rewards.actor import RewardPool
 from rl import config as configs
 from rl.checkpoint import WEIGHTS
 from rl.config import Config
+from rl.console import make_console
 from rl.errors import BadInput
 from rl.learner_group import RankConfig
+from rl.sample import ScoredGroup
 from rl.sources import (
-    ConversationSource,
     DemonstrationMaker,
     DemonstrationSource,
     GroupSource,
+    RecordedSource,
     RolloutSource,
     build_tasks,
+    preference,
 )
 from rl.train_engine import LearnerConfig
 from rollout.demonstrations import read_demonstrations
 from rollout.engine import Sampling
 from rollout.pool import CANARY_TOLERANCE, PoolConfig, RolloutPool
+from rollout.preferences import read_pairs
 from rollout.renderer import Renderer, context_length
 from rollout.worker import EpisodeSettings
 
@@ -112,8 +116,20 @@ def build_renderer(config: Config, model_path: Path) -> Renderer:
     Raises:
         BadInput: the model has no tokenizer or chat template that it can work with.
     """
+    return _renderer(renderer_component(config, model_path), model_path)
+
+
+def _recorded_renderer(config: Config, model_path: Path) -> Renderer:
+    """The renderer of recorded files, which no engine bounds."""
+    limit = context_length(model_path) or config.rollout_pool.max_context
+    renderer = config.model.renderer
+    own = Component(factory=renderer.factory, options={"max_context": limit} | renderer.options)
+    return _renderer(own, model_path)
+
+
+def _renderer(component: Component, model_path: Path) -> Renderer:
     try:
-        return renderer_component(config, model_path).build(str(model_path))
+        return component.build(str(model_path))
     except ValueError as error:
         raise BadInput(f"model {model_path}: {error}") from error
 
@@ -159,15 +175,15 @@ def build_source(config: Config, model_path: Path, pool: RolloutPool | None, pos
     """The source that the recipe names, going on at group number `position`.
 
     Raises:
-        BadInput: a file of conversations that cannot be read.
+        BadInput: a file of conversations or preferences that cannot be read or holds nothing to learn from.
     """
     source, seed = config.source, config.run.seed
-    if source.conversations:
+    if source.conversations or source.preferences:
         try:
-            trajectories = list(read_demonstrations(source.conversations, build_renderer(config, model_path)))
+            groups = _recorded_groups(config, _recorded_renderer(config, model_path))
         except ValueError as error:
             raise BadInput(str(error)) from error
-        return ConversationSource(trajectories, seed=seed, start=position)
+        return RecordedSource(groups, seed=seed, start=position)
     if source.demonstrations is not None:
         maker = DemonstrationMaker(
             source=source,
@@ -190,3 +206,18 @@ def build_source(config: Config, model_path: Path, pool: RolloutPool | None, pos
         num_slots=(source.max_staleness + 1) * source.groups_per_step,
         start=position,
     )
+
+
+def _recorded_groups(config: Config, renderer: Renderer) -> list[ScoredGroup]:
+    source = config.source
+    if source.conversations:
+        trajectories = read_demonstrations(source.conversations, renderer)
+        return [ScoredGroup(trajectories=(trajectory,)) for trajectory in trajectories]
+    pairs = list(read_pairs(source.preferences, renderer))
+    groups = [preference(pair) for pair in pairs if pair.fits]
+    if len(groups) < len(pairs):
+        left_out = f"{len(pairs) - len(groups)} of {len(pairs)} pairs do not fit into {renderer.max_context} tokens"
+        if not groups:
+            raise ValueError(f"{source.preferences}: {left_out}")
+        make_console(stderr=True).print(f"{source.preferences}: {left_out} and are left out", markup=False)
+    return groups

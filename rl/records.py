@@ -50,14 +50,14 @@ class Records:
     def _keep(self, step: int, groups: Sequence[ScoredGroup]) -> None:
         trajectories = [trajectory for group in groups for trajectory in group.trajectories]
         write_trajectories(self._directory, step, trajectories, env=self._env)
+        if self._ledger is None:  # What was not sampled was not scored by the reward either.
+            return
         rows = [
             score_row(trajectory, score, self._scheme)
             for group in groups
-            if group.scores
             for trajectory, score in zip(group.trajectories, group.scores, strict=True)
         ]
-        if rows:
-            write_scores(self._directory, step, rows)
+        write_scores(self._directory, step, rows)
 
 
 def fate_of(trajectory: Trajectory, score: Score) -> Fate:

@@ -24,6 +24,8 @@ class ScoredGroup:
     trajectories: tuple[Trajectory, ...]
     scores: tuple[Score, ...] = ()
     """One per trajectory; empty for demonstrations that nobody scored."""
+    weight: float = 1.0
+    """How much a preference within the group counts beside those of other groups."""
 
     def __post_init__(self) -> None:
         if self.scores and len(self.scores) != len(self.trajectories):
@@ -34,6 +36,14 @@ class ScoredGroup:
         if not self.scores:
             return [trajectory for trajectory in self.trajectories if not trajectory.ending.is_failure]
         return [trajectory for trajectory, _ in self.scored()]
+
+    def best(self) -> list[Trajectory]:
+        """Those that nobody scored higher: the chosen one of a preference, all where nothing was scored."""
+        if not self.scores:
+            return self.usable()
+        scored = self.scored()
+        highest = max((score.total for _, score in scored), default=0.0)
+        return [trajectory for trajectory, score in scored if score.total == highest]
 
     def scored(self) -> list[tuple[Trajectory, Score]]:
         """The pairs that may be trained on by reward: no failure, and a score.
@@ -61,6 +71,8 @@ class Sample:
     streams: Mapping[str, np.ndarray] = field(default_factory=dict)
     """float32 [L] each: weights, rewards, sampler_logprobs, ..."""
     group: str = ""
+    unit: str = ""
+    """Samples of one unit go through the model in one micro-batch, as the two sides of a preference must; "": alone."""
     oldest_version: int = -1
 
     def __post_init__(self) -> None:
@@ -95,6 +107,8 @@ class Batch:
     """bool [B, T]."""
     streams: Mapping[str, torch.Tensor]
     """float32 [B, T] each, 0 in the padding."""
+    units: torch.Tensor
+    """int64 [B]: rows of one unit (`Sample.unit`) have the same number, counted from 0."""
 
     @property
     def num_tokens(self) -> int:
@@ -115,6 +129,7 @@ class Batch:
             attention_mask=self.attention_mask.to(device),
             loss_mask=self.loss_mask.to(device),
             streams={name: stream.to(device) for name, stream in self.streams.items()},
+            units=self.units.to(device),
         )
 
 
@@ -123,26 +138,46 @@ def padded_length(length: int) -> int:
     return -(-length // PAD_MULTIPLE) * PAD_MULTIPLE
 
 
-def micro_batches(lengths: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
+def in_units(keys: Sequence[str]) -> list[list[int]]:
+    """Indices of `keys` that stay together, in the order in which each key comes first; "" stays alone."""
+    units: dict[str | int, list[int]] = {}
+    for index, key in enumerate(keys):
+        units.setdefault(key or index, []).append(index)
+    return list(units.values())
+
+
+def micro_batches(lengths: Sequence[int], micro_batch_tokens: int, keys: Sequence[str] = ()) -> list[list[int]]:
     """Indices of the rows of each micro-batch.
 
     Rows are sorted by length, so little is padded, and a micro-batch holds at most `micro_batch_tokens`
-    padded tokens. A row longer than that is a micro-batch of its own.
+    padded tokens. A unit larger than that is a micro-batch of its own.
+
+    Args:
+        lengths: tokens of each row.
+        micro_batch_tokens: the bound.
+        keys: units of the rows, as of `in_units`; none: every row stands alone.
     """
+    units = in_units(keys or [""] * len(lengths))
+    longest_of = [max(lengths[index] for index in unit) for unit in units]
     chunks: list[list[int]] = []
     longest = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not chunks or (len(chunks[-1]) + 1) * longest > micro_batch_tokens:
+    for place in sorted(range(len(units)), key=lambda place: -longest_of[place]):
+        if not chunks or (len(chunks[-1]) + len(units[place])) * longest > micro_batch_tokens:
             chunks.append([])
-            longest = padded_length(lengths[index])
-        chunks[-1].append(index)
+            longest = padded_length(longest_of[place])
+        chunks[-1].extend(units[place])
     return chunks
+
+
+def split(samples: Sequence[Sample], micro_batch_tokens: int) -> list[list[Sample]]:
+    """The samples of each micro-batch."""
+    lengths, keys = [len(sample) for sample in samples], [sample.unit for sample in samples]
+    return [[samples[index] for index in chunk] for chunk in micro_batches(lengths, micro_batch_tokens, keys)]
 
 
 def collate(samples: Sequence[Sample], micro_batch_tokens: int) -> list[Batch]:
     """Pad `samples` into micro-batches of at most `micro_batch_tokens` padded tokens each."""
-    chunks = micro_batches([len(sample) for sample in samples], micro_batch_tokens)
-    return [pad([samples[index] for index in chunk]) for chunk in chunks]
+    return [pad(chunk) for chunk in split(samples, micro_batch_tokens)]
 
 
 def pad(samples: Sequence[Sample]) -> Batch:
@@ -162,11 +197,15 @@ def pad(samples: Sequence[Sample]) -> Batch:
         loss_mask[row, :length] = sample.loss_mask
         for name, stream in sample.streams.items():
             streams[name][row, :length] = stream
+    units = np.zeros(len(samples), dtype=np.int64)
+    for number, rows in enumerate(_units(samples)):
+        units[rows] = number
     return Batch(
         token_ids=torch.from_numpy(token_ids),
         attention_mask=torch.from_numpy(attention_mask),
         loss_mask=torch.from_numpy(loss_mask),
         streams={name: torch.from_numpy(stream) for name, stream in streams.items()},
+        units=torch.from_numpy(units),
     )
 
 
@@ -178,25 +217,32 @@ def empty_batch(names: Iterable[str]) -> Batch:
         attention_mask=torch.zeros(shape, dtype=torch.bool),
         loss_mask=torch.zeros(shape, dtype=torch.bool),
         streams={name: torch.zeros(shape) for name in names},
+        units=torch.zeros(1, dtype=torch.int64),
     )
 
 
 def shard(samples: Sequence[Sample], num_ranks: int) -> list[list[Sample]]:
-    """Share samples out so that every rank has about the same number of tokens.
+    """Share samples out, units whole, so that every rank has about the same number of tokens.
 
-    The longest goes first, always to the rank with the fewest tokens, so every rank computes the same shards.
+    The largest unit goes first, always to the rank with the fewest tokens, so every rank computes the same shards.
     """
     shards: list[list[Sample]] = [[] for _ in range(num_ranks)]
     loads = [0] * num_ranks
-    for sample in sorted(samples, key=lambda sample: -len(sample)):
+    sizes = [(sum(len(samples[index]) for index in unit), unit) for unit in _units(samples)]
+    for size, unit in sorted(sizes, key=lambda pair: -pair[0]):
         rank = loads.index(min(loads))
-        shards[rank].append(sample)
-        loads[rank] += len(sample)
+        shards[rank] += [samples[index] for index in unit]
+        loads[rank] += size
     return shards
 
 
 def minibatches(samples: Sequence[Sample], num: int, seed: int) -> list[list[Sample]]:
-    """Deal `samples` in a seeded order into `num` parts of nearly equal size; empty parts are left out."""
-    order = np.random.default_rng(seed).permutation(len(samples))
-    parts = [[samples[index] for index in part] for part in np.array_split(order, num)]
+    """Deal `samples`, units whole, in a seeded order into `num` parts of nearly equal size; none is empty."""
+    units = _units(samples)
+    order = np.random.default_rng(seed).permutation(len(units))
+    parts = [[samples[index] for place in part for index in units[place]] for part in np.array_split(order, num)]
     return [part for part in parts if part]
+
+
+def _units(samples: Sequence[Sample]) -> list[list[int]]:
+    return in_units([sample.unit for sample in samples])

@@ -1,4 +1,5 @@
-"""Where the loop's groups come from: rollouts of the policy, demonstrations made on demand, or recorded conversations.
+"""Where the loop's groups come from: rollouts of the policy, demonstrations made on demand, or files of conversations
+and preferences.
 
 A source is asked for the next groups and told when new weights are there; the loop knows no more of it.
 """
@@ -16,6 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property, lru_cache
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from envs.component import Component
 from envs.tasks import read_tasks
 from envs.types import Task
@@ -25,6 +28,7 @@ from rl.config import Source
 from rl.sample import ScoredGroup
 from rollout.demonstrations import demonstrate
 from rollout.pool import RolloutPool
+from rollout.preferences import TrajectoryPair
 from rollout.renderer import Renderer
 from rollout.trajectory import Trajectory
 
@@ -165,13 +169,13 @@ class RolloutSource(BufferedSource):
         return ScoredGroup(trajectories=trajectories, scores=tuple(await self._rewards.score(trajectories)))
 
 
-class ConversationSource:
-    """Recorded conversations, over and over, in another seeded order each time."""
+class RecordedSource:
+    """Groups that were read from a file, over and over, in another seeded order each time."""
 
-    def __init__(self, trajectories: Sequence[Trajectory], *, seed: int, start: int) -> None:
-        if not trajectories:
-            raise ValueError("there are no conversations to learn from")
-        self._groups = [ScoredGroup(trajectories=(trajectory,)) for trajectory in trajectories]
+    def __init__(self, groups: Sequence[ScoredGroup], *, seed: int, start: int) -> None:
+        if not groups:
+            raise ValueError("there is nothing to learn from")
+        self._groups = groups
         self._seed = seed
         self._taken = start
         self.position = start
@@ -188,6 +192,21 @@ class ConversationSource:
 
     async def close(self) -> None:
         """Nothing to stop."""
+
+
+def preference(pair: TrajectoryPair) -> ScoredGroup:
+    """A recorded preference as a group of two, of which the chosen trajectory scores 1 and the rejected one 0."""
+    return ScoredGroup(
+        trajectories=(pair.chosen, pair.rejected),
+        scores=(_scored(pair.chosen, 1.0), _scored(pair.rejected, 0.0)),
+        weight=pair.weight,
+    )
+
+
+def _scored(trajectory: Trajectory, total: float) -> Score:
+    per_turn = np.zeros(len(trajectory.turns), dtype=np.float32)
+    per_turn[-1:] = total
+    return Score(per_turn=per_turn)
 
 
 class DemonstrationSource(BufferedSource):

@@ -196,6 +196,7 @@ class Session:
             config=parts.learner_config(config),
             ranks=parts.rank_config(config),
             resume=resumed.absolute() if resumed else None,
+            kept=(directory / "kept").absolute(),
         )
         stack.push_async_callback(learners.close)
         pool = None
@@ -288,7 +289,7 @@ class Session:
                     groups = await self.source.next(config.source.groups_per_step)
                     self.clock.lap("wait")
                     refuse_failures(groups, config.source.max_failure_share)
-                    metrics = group_metrics(groups, self.learners.version)
+                    metrics = group_metrics(groups, self.learners.version, rewarded=not config.source.offline)
                     progress = self.clock.progress(self.step)
                     metrics |= await self.learners.update(algorithm.samples(groups), progress)
                     self.clock.lap("update")

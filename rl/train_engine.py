@@ -10,13 +10,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from rl.models import Outputs, RoleModel
 from rl.sample import Batch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +168,15 @@ def max_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     if num_ranks() > 1:
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return tensor
+
+
+def gather_over_ranks(value: T) -> list[T]:
+    """What each rank gives, in their order; it is pickled."""
+    if num_ranks() == 1:
+        return [value]
+    values: list[Any] = [None] * num_ranks()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def wait_for_ranks() -> None:

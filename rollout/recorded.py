@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from envs.types import Json, Message, Task, ToolCall, ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a JSONL file, or one row of a Parquet file."""
+
+    number: int
+    """Of the line, blank ones counted, or of the row; from 1."""
+    where: str
+    """File and line (or row), for messages."""
+    value: Mapping[str, Json]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,26 +41,49 @@ def read_recorded(path: str | Path) -> Iterator[Recorded]:
     Raises:
         ValueError: the file cannot be read or a row is wrong; says file, line and what was expected.
     """
-    for where, row in _rows(Path(path)):
+    for row in read_rows(path, columns=("messages", "tools")):
         try:
-            messages = _listed(row, "messages")
-            if not messages:
-                raise ValueError("messages: expected at least one")
-            tools = tuple(_tool_of_openai(tool, f"tools[{index}]") for index, tool in enumerate(_listed(row, "tools")))
-            roles = [message_of_openai(message, f"messages[{index}]").role for index, message in enumerate(messages)]
-            if "assistant" not in roles or roles[0] == "assistant":
-                raise ValueError("messages: expected an assistant message, and one of the user before it")
+            yield recorded_of(row)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        yield Recorded(where=where, messages=tuple(messages), tools=tools)
+            raise ValueError(f"{row.where}: {error}") from error
+
+
+def recorded_of(row: Row) -> Recorded:
+    """The conversation of a row.
+
+    Raises:
+        ValueError: it holds none; says what was expected, and not where.
+    """
+    messages = listed(row.value, "messages")
+    if not messages:
+        raise ValueError("messages: expected at least one")
+    tools = tools_of(row.value)
+    roles = roles_of(messages, "messages")
+    if "assistant" not in roles or roles[0] == "assistant":
+        raise ValueError("messages: expected an assistant message, and one of the user before it")
+    return Recorded(where=row.where, messages=tuple(messages), tools=tools)
 
 
 def recorded_task(recorded: Recorded, task_id: str) -> Task:
     """The task that a recorded conversation did: its prompt and tools, with no known truth."""
-    messages = [message_of_openai(message, "messages") for message in recorded.messages]
-    roles = [message.role for message in messages]
-    prompt = messages[: roles.index("assistant")] if "assistant" in roles else messages
-    return Task(task_id=task_id, prompt=tuple(prompt), tools=recorded.tools, kind="recorded")
+    return task_of_messages(recorded.messages, recorded.tools, task_id)
+
+
+def task_of_messages(messages: Sequence[Json], tools: tuple[ToolSpec, ...], task_id: str) -> Task:
+    """A task with no known truth: its prompt is what stands before the first message of the assistant."""
+    read = [message_of_openai(message, "messages") for message in messages]
+    roles = [message.role for message in read]
+    prompt = read[: roles.index("assistant")] if "assistant" in roles else read
+    return Task(task_id=task_id, prompt=tuple(prompt), tools=tools, kind="recorded")
+
+
+def roles_of(messages: Sequence[Json], name: str) -> list[str]:
+    """The role of each message in OpenAI form; `name` is that of the list, for errors.
+
+    Raises:
+        ValueError: a message is not in that form.
+    """
+    return [message_of_openai(message, f"{name}[{index}]").role for index, message in enumerate(messages)]
 
 
 def message_of_openai(value: Json, where: str) -> Message:
@@ -102,6 +137,15 @@ def _call_of_openai(value: Json, where: str) -> ToolCall:
     return ToolCall(call_id=str(value.get("id") or ""), name=function["name"], arguments=dict(arguments))
 
 
+def tools_of(row: Mapping[str, Json]) -> tuple[ToolSpec, ...]:
+    """The tools of a row, in OpenAI form or bare; none where it has no such field.
+
+    Raises:
+        ValueError: they are not in that form.
+    """
+    return tuple(_tool_of_openai(tool, f"tools[{index}]") for index, tool in enumerate(listed(row, "tools")))
+
+
 def _tool_of_openai(value: Json, where: str) -> ToolSpec:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
@@ -111,7 +155,12 @@ def _tool_of_openai(value: Json, where: str) -> ToolSpec:
     return ToolSpec.from_json(value)
 
 
-def _listed(row: Mapping[str, Json], name: str) -> list[Json]:
+def listed(row: Mapping[str, Json], name: str) -> list[Json]:
+    """A field that is a list, or the JSON of one; `tools` may be missing.
+
+    Raises:
+        ValueError: it is neither.
+    """
     value = row.get(name, [] if name == "tools" else None)
     if isinstance(value, str):
         try:
@@ -134,49 +183,60 @@ def shown(value: Json) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Json]]]:
+def read_rows(path: str | Path, *, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """The objects of a JSONL file (also .gz), or the rows of a Parquet file, without what is null in them.
+
+    Args:
+        path: of the file; its name says which kind it is.
+        columns: of Parquet, those to read where there are such; None: all.
+
+    Raises:
+        ValueError: the file cannot be read, or a line is no JSON object; says file, line and what was expected.
+    """
+    path = Path(path)
     try:
-        if path.suffix == ".parquet":
-            yield from _parquet_rows(path)
-        else:
-            yield from _json_lines(path)
+        yield from _parquet_rows(path, columns) if path.suffix == ".parquet" else _json_lines(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Json]]]:
+def _json_lines(path: Path) -> Iterator[Row]:
     number = 0
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield f"{path}, line {number}", _json_object(line, f"{path}, line {number}")
+                    where = f"{path}, line {number}"
+                    yield Row(number=number, where=where, value=_json_object(line, where))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}, line {number + 1}: not UTF-8: {error.reason}") from error
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"{path}, line {number + 1}: cannot be read on: {error}") from error
 
 
 def _json_object(line: str, where: str) -> Mapping[str, Json]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: invalid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected an object with messages and tools, got {shown(value)}")
+        raise ValueError(f"{where}: expected an object, got {shown(value)}")
     return value
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Json]]]:
+def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
-        columns = [name for name in ("messages", "tools") if name in file.schema_arrow.names]
+        known = file.schema_arrow.names
+        wanted = known if columns is None else [name for name in columns if name in known]
         number = 0
-        for batch in file.iter_batches(batch_size=256, columns=columns):
+        for batch in file.iter_batches(batch_size=256, columns=wanted):
             for row in batch.to_pylist():
                 number += 1
-                yield f"{path}, row {number}", {name: _without_absent(value) for name, value in row.items()}
+                yield Row(number=number, where=f"{path}, row {number}", value=_without_absent(row))
     except pa.ArrowException as error:
         raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from error
 

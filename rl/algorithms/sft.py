@@ -19,8 +19,8 @@ class SFT:
     roles = (Role(name="policy"),)
 
     def samples(self, groups: Sequence[ScoredGroup]) -> list[Sample]:
-        """One sample for each trajectory that leaves something to learn."""
-        samples = [demonstration_sample(trajectory) for group in groups for trajectory in group.usable()]
+        """One sample for each trajectory that leaves something to learn; of a scored group, for the best ones."""
+        samples = [demonstration_sample(trajectory) for group in groups for trajectory in group.best()]
         return [sample for sample in samples if sample.num_trained]
 
     def denominator(self, samples: Sequence[Sample]) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from rl.algorithms.dpo import DPO
 from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
 from rl.learner import Learner
@@ -28,6 +29,7 @@ def plain_sgd(model: torch.nn.Module, config: LearnerConfig) -> torch.optim.Opti
 
 ALGORITHMS = {
     "sft": SFT(),
+    "dpo": DPO(sft_coefficient=0.5, beta=0.5),
     "ppo": PPO(kl_coefficient=0.1, warmup_updates=1),
     "separate": PPO(critic="separate", kl_coefficient=0.1),
 }

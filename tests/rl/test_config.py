@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -249,6 +250,35 @@ def test_a_corrupt_conversation_is_refused_with_file_and_line(files, tmp_path, l
         check(load(str(recipe), files[1], overrides))
     path.write_text(good)
     check(load(str(recipe), files[1], overrides))
+
+
+def test_a_corrupt_preference_is_refused_with_file_and_line(files, tmp_path):
+    asked, good, bad = [{"role": "user", "content": "x"}], *({"role": "assistant", "content": c} for c in "yz")
+    row = {"prompt": asked, "chosen": [good], "rejected": [bad]}
+    path = tmp_path / "pairs.jsonl"
+    overrides = [f"source.preferences={path}", "source.tasks=''"]
+    config = load(*files, overrides)
+    assert config.source.offline
+    for text, expected in (
+        (json.dumps(row) + "\n" + json.dumps(row | {"rejected": []}), f"{path}, line 2: rejected: expected messages"),
+        ("", f"{path}: the file holds no preferences"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=f"source.preferences: {expected}"):
+            check(config)
+    path.write_text(json.dumps(row))
+    check(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["source.preferences=a"], "source.preferences: stands alone, without source.tasks"),
+        (["source.preferences=a", "source.conversations=b", "source.tasks=''"], "without source.conversations"),
+    ],
+)
+def test_preferences_stand_alone(files, overrides, message):
+    assert message in error_of(*files, overrides)
 
 
 def test_checking_a_run_directory_leaves_nothing_there(tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,6 +70,37 @@ def add_reward_streams(samples: list[Sample]) -> list[Sample]:
     ]
 
 
+def as_pairs(samples: list[Sample]) -> list[Sample]:
+    """One pair of every two samples, with the streams that `DPO.samples` gives."""
+    sides = [
+        replace(
+            sample,
+            unit=str(index // 2),
+            streams={
+                "weights": sample.loss_mask.astype("float32"),
+                "preference": sample.loss_mask * np.float32(1.0 if index % 2 == 0 else -1.0),
+                "sft_weights": sample.loss_mask * np.float32(0.1 if index % 2 == 0 else 0.0),
+            },
+        )
+        for index, sample in enumerate(samples)
+    ]
+    return sides[: len(sides) // 2 * 2]
+
+
+def test_pairs_give_the_same_gradient_on_two_ranks_as_on_one(
+    tiny_model_path: Path, make_samples: Callable[..., list], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three pairs in micro-batches of one each, and one pair: a rank has none.
+    parts = [as_pairs(make_samples(num)) for num in (6, 2)]
+    runs = ["torch:0:dpo:sgd:fp32"]
+    program = runpy.run_path(str(PROGRAM))
+    monkeypatch.setattr(torch_engine, "build_optimizer", program["plain_sgd"])
+    for samples, found in zip(parts, run_ranks(2, tiny_model_path, parts, tmp_path, runs), strict=True):
+        expected = program["run"](runs[0], tiny_model_path, samples, tmp_path / "one")
+        assert expected["updates"][1]["gradients"]["model.norm.weight"].any()
+        assert_same(found[runs[0]], expected)
+
+
 def test_two_torch_ranks_equal_one(
     tiny_model_path: Path, make_samples: Callable[..., list], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,11 +125,16 @@ def test_deepspeed_equals_torch_at_every_stage(
     runs = {
         f"deepspeed:{stage}:{algorithm}:sgd:fp32": f"torch:0:{algorithm}:sgd:fp32"
         for stage in range(4)
-        for algorithm in ("sft", "ppo", "separate")
+        for algorithm in ("sft", "dpo", "ppo", "separate")
     }
     runs["deepspeed:0:sft:muon:fp32"] = "torch:0:sft:muon:fp32"
-    parts = [add_reward_streams(make_samples(7))]
-    (results,) = run_ranks(num_ranks, tiny_model_path, parts, tmp_path, [*sorted(set(runs.values())), *runs])
+    samples = make_samples(8)
+    parts = [add_reward_streams(samples[:7]), as_pairs(samples)]
+    results: dict = {}
+    for part in (False, True):
+        chosen = {name: other for name, other in runs.items() if ("dpo" in name) == part}
+        wanted = [*sorted(set(chosen.values())), *chosen]
+        results |= run_ranks(num_ranks, tiny_model_path, [parts[part]], tmp_path, wanted)[0]
     for ours, theirs in runs.items():
         assert_same(results[ours], results[theirs], tolerance=1e-3 if "muon" in ours else 1e-5)
 

@@ -11,13 +11,15 @@ from rewards.types import Score
 from rl.config import EarlyDemonstrations, Source
 from rl.sample import ScoredGroup
 from rl.sources import (
-    ConversationSource,
     DemonstrationSource,
     FileTasks,
+    RecordedSource,
     RolloutSource,
     build_tasks,
+    preference,
     shuffled,
 )
+from rollout.preferences import TrajectoryPair
 from rollout.trajectory import Ending, Trajectory
 
 
@@ -119,18 +121,18 @@ async def test_demonstrations_are_made_by_index_and_in_order():
     await source.close()
 
 
-async def test_conversations_come_once_in_each_round_in_another_order():
-    source = ConversationSource([trajectory(str(number)) for number in range(20)], seed=1, start=0)
+async def test_recorded_groups_come_once_in_each_round_in_another_order():
+    source = RecordedSource([ScoredGroup(trajectories=(trajectory(str(n)),)) for n in range(20)], seed=1, start=0)
     rounds = [[group.trajectories[0].trajectory_id for group in await source.next(20)] for _ in range(2)]
     assert set(rounds[0]) == set(rounds[1]) == {str(number) for number in range(20)}
     assert rounds[0] != rounds[1]
 
 
-async def test_resumed_conversations_go_on_where_they_were():
-    trajectories = [trajectory(str(number)) for number in range(5)]
-    whole = ConversationSource(trajectories, seed=1, start=0)
+async def test_a_resumed_file_goes_on_where_it_was():
+    groups = [ScoredGroup(trajectories=(trajectory(str(number)),)) for number in range(5)]
+    whole = RecordedSource(groups, seed=1, start=0)
     first = await whole.next(8)
-    resumed = ConversationSource(trajectories, seed=1, start=3)
+    resumed = RecordedSource(groups, seed=1, start=3)
     assert await resumed.next(5) == first[3:]
 
 
@@ -154,9 +156,17 @@ def test_a_factory_of_tasks_is_given_the_seed_of_the_run():
     assert build_tasks(tasks, 1).task(0) != build_tasks(tasks, 2).task(0)
 
 
-def test_no_conversations_are_refused():
-    with pytest.raises(ValueError, match="no conversations"):
-        ConversationSource([], seed=0, start=0)
+def test_a_file_without_groups_is_refused():
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        RecordedSource([], seed=0, start=0)
+
+
+def test_a_preference_is_a_group_in_which_the_chosen_side_scores_higher(make_trajectory):
+    chosen, rejected = make_trajectory(version=-1), make_trajectory(version=-1)
+    group = preference(TrajectoryPair(chosen=chosen, rejected=rejected, weight=2.0))
+    assert group.trajectories == (chosen, rejected)
+    assert group.scores[0].total > group.scores[1].total
+    assert group.weight == 2.0 and group.best() == [chosen]
 
 
 def test_early_demonstrations_have_a_demonstrator_and_a_mask_of_their_own():
