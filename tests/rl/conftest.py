@@ -1,6 +1,6 @@
 """Tiny models, samples and trajectories for the tests of learning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,9 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from envs.types import Message, Outcome, Task
-from rl.sample import Sample
-from rollout.trajectory import Ending, Trajectory, Turn
+from rewards.types import Score
+from rl.sample import Sample, ScoredGroup
+from rollout.trajectory import UNKNOWN_VERSION, Ending, Trajectory, Turn
 
 VOCABULARY = 300
 
@@ -92,5 +93,66 @@ def make_trajectory() -> Callable[..., Trajectory]:
             ending=ending,
             outcome=Outcome(),
         )
+
+    return make
+
+
+def make_side(prompt: Sequence[int], completion: Sequence[int], *, train: bool = True) -> Trajectory:
+    """One recorded turn after a prompt."""
+    token_ids = np.array([*prompt, *completion], dtype=np.int32)
+    turn = Turn(message=Message(role="assistant"), results=(), start=len(prompt), end=len(token_ids), train=train)
+    return Trajectory(
+        trajectory_id="t",
+        group_id="g",
+        task=Task(task_id="task", prompt=(Message(role="user", content="hello"),), tools=()),
+        tools=(),
+        turns=(turn,),
+        token_ids=token_ids,
+        action_mask=np.arange(len(token_ids)) >= len(prompt),
+        logprobs=np.full(len(token_ids), np.nan, dtype=np.float32),
+        oldest_version=UNKNOWN_VERSION,
+        newest_version=UNKNOWN_VERSION,
+        ending=Ending.COMPLETED,
+        outcome=Outcome(),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_group() -> Callable[..., ScoredGroup]:
+    """Recorded turns after one prompt, and what each is worth."""
+
+    def make(prompt: Sequence[int], *completions: tuple[Sequence[int], float], train: bool = True, weight: float = 1.0):
+        return ScoredGroup(
+            trajectories=tuple(make_side(prompt, completion, train=train) for completion, _ in completions),
+            scores=tuple(Score(per_turn=np.array([total], dtype=np.float32)) for _, total in completions),
+            weight=weight,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_pair(make_group: Callable[..., ScoredGroup]) -> Callable[..., ScoredGroup]:
+    """A preference: prompt, chosen tokens, rejected tokens, weight."""
+
+    def make(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], weight: float = 1.0):
+        return make_group(prompt, (rejected, 0.0), (chosen, 1.0), weight=weight)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_pairs(make_pair: Callable[..., ScoredGroup]) -> Callable[..., list[ScoredGroup]]:
+    """Preferences of random lengths and weights."""
+
+    def make(num: int, seed: int = 0) -> list[ScoredGroup]:
+        rng = np.random.default_rng(seed)
+
+        def tokens() -> list[int]:
+            return rng.integers(1, VOCABULARY, rng.integers(1, 12)).tolist()
+
+        return [
+            make_pair([5, *tokens()], [*tokens(), 7], [*tokens(), 8], float(rng.random() + 0.5)) for _ in range(num)
+        ]
 
     return make

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.types import Message, Outcome, Task
-from rewards.types import Score
 from rl.algorithms import Loss
 from rl.algorithms.dpo import DPO
 from rl.algorithms.sft import SFT
@@ -18,47 +16,9 @@ from rl.learner import Learner
 from rl.losses import preference_loss
 from rl.sample import Batch, ScoredGroup, collate, empty_batch, minibatches, pad, shard, split
 from rl.train_engine import LearnerConfig
-from rollout.trajectory import Ending, Trajectory, Turn
 
-
-def side(prompt: Sequence[int], completion: Sequence[int], *, train: bool = True) -> Trajectory:
-    token_ids = np.array([*prompt, *completion], dtype=np.int32)
-    mask = np.arange(len(token_ids)) >= len(prompt)
-    return Trajectory(
-        trajectory_id="t",
-        group_id="g",
-        task=Task(task_id="task", prompt=(Message(role="user", content="hello"),), tools=()),
-        tools=(),
-        turns=(
-            Turn(message=Message(role="assistant"), results=(), start=len(prompt), end=len(token_ids), train=train),
-        ),
-        token_ids=token_ids,
-        action_mask=mask,
-        logprobs=np.full(len(token_ids), np.nan, dtype=np.float32),
-        oldest_version=-1,
-        newest_version=-1,
-        ending=Ending.COMPLETED,
-        outcome=Outcome(),
-    )
-
-
-def worth(total: float) -> Score:
-    return Score(per_turn=np.array([total], dtype=np.float32))
-
-
-def pair(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], weight: float = 1.0) -> ScoredGroup:
-    return ScoredGroup(
-        trajectories=(side(prompt, rejected), side(prompt, chosen)), scores=(worth(0.0), worth(1.0)), weight=weight
-    )
-
-
-def random_pairs(num: int, seed: int = 0, longest: int = 12) -> list[ScoredGroup]:
-    rng = np.random.default_rng(seed)
-
-    def tokens() -> list[int]:
-        return rng.integers(1, 300, rng.integers(1, longest)).tolist()
-
-    return [pair([5, *tokens()], [*tokens(), 7], [*tokens(), 8], weight=float(rng.random() + 0.5)) for _ in range(num)]
+Groups = Callable[..., list[ScoredGroup]]
+Pair = Callable[..., ScoredGroup]
 
 
 def make_learner(path: Path, algorithm: DPO | SFT, **settings: object) -> Learner:
@@ -71,37 +31,32 @@ def loss_of(algorithm: DPO, batch: Batch, logprobs: torch.Tensor, reference: tor
     return algorithm.loss("policy", batch.with_streams(reference_logprobs=reference), {"logprobs": logprobs})
 
 
-def test_the_better_of_a_group_is_chosen_and_both_sides_are_one_unit() -> None:
-    chosen, rejected = DPO().samples([pair([1, 2], [3, 4], [5])])
+def test_the_better_of_a_group_is_chosen_and_both_sides_are_one_unit(make_pair: Pair) -> None:
+    chosen, rejected = DPO().samples([make_pair([1, 2], [3, 4], [5])])
     assert chosen.token_ids.tolist() == [1, 2, 3, 4] and rejected.token_ids.tolist() == [1, 2, 5]
     assert chosen.streams["preference"].tolist() == [0, 0, 1, 1]
     assert rejected.streams["preference"].tolist() == [0, 0, -1]
     assert chosen.unit == rejected.unit != ""
 
 
-def test_the_best_of_a_large_group_stands_against_the_worst_and_equals_against_nobody() -> None:
-    many = ScoredGroup(
-        trajectories=tuple(side([1], [token]) for token in (2, 3, 4)), scores=(worth(0.5), worth(2.0), worth(-1.0))
-    )
-    chosen, rejected = DPO().samples([many])
+def test_the_best_of_a_large_group_stands_against_the_worst_and_equals_against_nobody(make_group: Pair) -> None:
+    chosen, rejected = DPO().samples([make_group([1], ([2], 0.5), ([3], 2.0), ([4], -1.0))])
     assert (chosen.token_ids[-1], rejected.token_ids[-1]) == (3, 4)
-    even = ScoredGroup(trajectories=(side([1], [2]), side([1], [3])), scores=(worth(1.0), worth(1.0)))
-    assert DPO().samples([even]) == []
+    assert DPO().samples([make_group([1], ([2], 1.0), ([3], 1.0))]) == []
 
 
-def test_a_pair_of_which_one_side_leaves_nothing_to_learn_is_left_out() -> None:
-    group = ScoredGroup(trajectories=(side([1], [2]), side([1], [3], train=False)), scores=(worth(1.0), worth(0.0)))
-    assert DPO().samples([group]) == []
+def test_a_pair_that_leaves_nothing_to_learn_is_left_out(make_group: Pair) -> None:
+    assert DPO().samples([make_group([1], ([2], 1.0), ([3], 0.0), train=False)]) == []
 
 
-def test_the_same_pair_twice_is_two_units() -> None:
-    samples = DPO().samples([pair([1], [2], [3])] * 2)
+def test_the_same_pair_twice_is_two_units(make_pair: Pair) -> None:
+    samples = DPO().samples([make_pair([1], [2], [3])] * 2)
     assert len({sample.unit for sample in samples}) == 2
 
 
-def test_the_loss_is_the_weighted_mean_of_the_formula() -> None:
+def test_the_loss_is_the_weighted_mean_of_the_formula(make_pair: Pair) -> None:
     algorithm = DPO(beta=0.5)
-    samples = algorithm.samples([pair([1], [2, 3], [4], weight=2.0), pair([1], [5], [6, 7], weight=1.0)])
+    samples = algorithm.samples([make_pair([1], [2, 3], [4], weight=2.0), make_pair([1], [5], [6, 7], weight=1.0)])
     batch = pad(samples)
     logprobs = torch.where(batch.loss_mask, -batch.token_ids.float(), 9.0)
     reference = torch.where(batch.loss_mask, -2.0, 9.0)
@@ -120,9 +75,9 @@ def test_the_loss_is_the_weighted_mean_of_the_formula() -> None:
     assert normalised.metrics["margin"].item() / denominator == pytest.approx((2 * (-0.5 + 2) + (-3 + 4.5)) / 3)
 
 
-def test_the_supervised_term_is_a_mean_over_the_chosen_tokens() -> None:
+def test_the_supervised_term_is_a_mean_over_the_chosen_tokens(make_pair: Pair) -> None:
     algorithm = DPO(sft_coefficient=0.3)
-    samples = algorithm.samples([pair([1], [2, 3], [4]), pair([1], [5], [6, 7])])
+    samples = algorithm.samples([make_pair([1], [2, 3], [4]), make_pair([1], [5], [6, 7])])
     batch = pad(samples)
     logprobs = torch.where(batch.loss_mask, -batch.token_ids.float(), 9.0)
     found = loss_of(algorithm, batch, logprobs, logprobs)
@@ -142,21 +97,23 @@ def test_smoothed_and_robust_losses_are_those_of_their_papers() -> None:
     torch.testing.assert_close(0.9 * robust + 0.1 * turned, right)
 
 
-def test_differing_tokens_weigh_more_and_common_ends_do_not() -> None:
-    chosen, rejected = DPO(differing_weight=2.0).samples([pair([1], [2, 9, 3, 4], [2, 8, 8, 3, 4])])
+def test_differing_tokens_weigh_more_and_common_ends_do_not(make_pair: Pair) -> None:
+    chosen, rejected = DPO(differing_weight=2.0).samples([make_pair([1], [2, 9, 3, 4], [2, 8, 8, 3, 4])])
     assert chosen.streams["weights"].tolist() == [0, 1, 2, 1, 1]
     assert rejected.streams["weights"].tolist() == [0, 1, 2, 2, 1, 1]
     # One is the other and more: nothing of the shorter side differs.
-    chosen, rejected = DPO(differing_weight=2.0).samples([pair([1], [2, 3, 3, 4], [2, 3, 4])])
+    chosen, rejected = DPO(differing_weight=2.0).samples([make_pair([1], [2, 3, 3, 4], [2, 3, 4])])
     assert chosen.streams["weights"].tolist() == [0, 1, 1, 2, 1]
     assert rejected.streams["weights"].tolist() == [0, 1, 1, 1]
 
 
-def test_what_comes_before_the_first_difference_has_no_gradient(tiny_model_path: Path, tmp_path: Path) -> None:
+def test_what_comes_before_the_first_difference_has_no_gradient(
+    make_pair: Pair, tiny_model_path: Path, tmp_path: Path
+) -> None:
     gradients = []
     for weight in (1.0, 50.0):
         algorithm = DPO()
-        samples = algorithm.samples([pair([1], [20, 30, 40, 3], [20, 30, 50, 4])])
+        samples = algorithm.samples([make_pair([1], [20, 30, 40, 3], [20, 30, 50, 4])])
         for sample in samples:
             sample.streams["weights"][1:3] *= weight
         learner = make_learner(tiny_model_path, algorithm, max_grad_norm=1e6)
@@ -178,7 +135,9 @@ def test_options_that_mean_nothing_are_refused(options: dict, message: str) -> N
 
 
 @given(st.integers(1, 12), st.integers(8, 200), st.integers(1, 4), st.integers(1, 4))
-def test_the_two_sides_of_a_pair_stay_together(num: int, limit: int, ranks: int, parts: int) -> None:
+def test_the_two_sides_of_a_pair_stay_together(
+    random_pairs: Groups, num: int, limit: int, ranks: int, parts: int
+) -> None:
     samples = DPO().samples(random_pairs(num))
     together = [
         sorted(batch_units)
@@ -191,7 +150,9 @@ def test_the_two_sides_of_a_pair_stay_together(num: int, limit: int, ranks: int,
 
 
 @given(st.integers(1, 9), st.integers(8, 300), st.sampled_from([{}, {"sft_coefficient": 0.5, "robust": True}]))
-def test_any_split_into_micro_batches_gives_the_same_loss_and_gradient(num: int, limit: int, options: dict) -> None:
+def test_any_split_into_micro_batches_gives_the_same_loss_and_gradient(
+    random_pairs: Groups, num: int, limit: int, options: dict
+) -> None:
     algorithm = DPO(differing_weight=2.0, length_normalised=bool(options), label_smoothing=0.1, **options)
     samples = algorithm.samples(random_pairs(num))
     table, reference = torch.randn(300), torch.randn(300)
@@ -210,8 +171,8 @@ def test_any_split_into_micro_batches_gives_the_same_loss_and_gradient(num: int,
 
 
 @pytest.mark.parametrize("algorithm", [DPO(), DPO(sft_coefficient=1.0, length_normalised=True)])
-def test_a_rank_without_pairs_adds_nothing(algorithm: DPO) -> None:
-    (sample, _) = algorithm.samples([pair([1], [2], [3])])
+def test_a_rank_without_pairs_adds_nothing(make_pair: Pair, algorithm: DPO) -> None:
+    (sample, _) = algorithm.samples([make_pair([1], [2], [3])])
     batch = empty_batch(sample.streams)
     logprobs = torch.zeros(batch.token_ids.shape, requires_grad=True)
     found = loss_of(algorithm, batch, logprobs, torch.zeros_like(logprobs))
@@ -220,7 +181,7 @@ def test_a_rank_without_pairs_adds_nothing(algorithm: DPO) -> None:
     assert not any(value.item() for value in found.metrics.values())
 
 
-def test_training_starts_at_log_two_and_raises_the_margin(tiny_model_path: Path) -> None:
+def test_training_starts_at_log_two_and_raises_the_margin(random_pairs: Groups, tiny_model_path: Path) -> None:
     algorithm = DPO(beta=0.5)
     learner = make_learner(tiny_model_path, algorithm, minibatches=2)
     samples = algorithm.samples(random_pairs(6))
@@ -231,27 +192,29 @@ def test_training_starts_at_log_two_and_raises_the_margin(tiny_model_path: Path)
     assert history[-1]["train/preference_loss"] < 0.2
 
 
-def test_the_first_loss_of_all_is_log_two(tiny_model_path: Path) -> None:
+def test_the_first_loss_of_all_is_log_two(random_pairs: Groups, tiny_model_path: Path) -> None:
     learner = make_learner(tiny_model_path, algorithm := DPO())
     first = learner.update(algorithm.samples(random_pairs(3)), 0.0)
     assert first["train/loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert first["train/margin"] == pytest.approx(0.0, abs=1e-5)
 
 
-def test_with_the_supervised_term_the_chosen_side_does_not_lose_likelihood(tiny_model_path: Path) -> None:
+def test_with_the_supervised_term_the_chosen_side_does_not_lose_likelihood(
+    make_pair: Pair, tiny_model_path: Path
+) -> None:
     ratios = {}
     for coefficient in (0.0, 5.0):
         algorithm = DPO(sft_coefficient=coefficient)
         learner = make_learner(tiny_model_path, algorithm)
-        samples = algorithm.samples([pair([5, 6, 7], [8, 9, 10, 11], [8, 9, 12, 11])])
+        samples = algorithm.samples([make_pair([5, 6, 7], [8, 9, 10, 11], [8, 9, 12, 11])])
         for _ in range(6):
             metrics = learner.update(samples, 0.0)
         ratios[coefficient] = metrics["train/chosen_ratio"]
     assert ratios[5.0] > max(ratios[0.0], 0.0)
 
 
-def test_sft_learns_from_the_chosen_side_of_a_preference() -> None:
-    (sample,) = SFT().samples([pair([1, 2], [3, 4], [5])])
+def test_sft_learns_from_the_chosen_side_of_a_preference(make_pair: Pair) -> None:
+    (sample,) = SFT().samples([make_pair([1, 2], [3, 4], [5])])
     assert sample.token_ids.tolist() == [1, 2, 3, 4]
 
 
@@ -278,7 +241,7 @@ class Counting:
 
 
 def test_reference_logprobs_are_computed_once_in_a_run_and_its_resumption(
-    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    random_pairs: Groups, tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counting, algorithm = Counting(monkeypatch), DPO()
     samples = algorithm.samples(random_pairs(5))
@@ -300,7 +263,7 @@ def test_reference_logprobs_are_computed_once_in_a_run_and_its_resumption(
     assert (counting.loaded, counting.sequences) == (1, 10)
 
 
-def test_kept_logprobs_are_those_of_the_model(tiny_model_path: Path, tmp_path: Path) -> None:
+def test_kept_logprobs_are_those_of_the_model(random_pairs: Groups, tiny_model_path: Path, tmp_path: Path) -> None:
     algorithm = DPO()
     samples = algorithm.samples(random_pairs(4))
     learner = make_learner(tiny_model_path, algorithm, kept=tmp_path)
@@ -314,7 +277,7 @@ def test_kept_logprobs_are_those_of_the_model(tiny_model_path: Path, tmp_path: P
 
 
 def test_another_model_or_arithmetic_is_not_given_what_was_kept(
-    tiny_model_path: Path, untied_model_path: Path, tmp_path: Path
+    random_pairs: Groups, tiny_model_path: Path, untied_model_path: Path, tmp_path: Path
 ) -> None:
     algorithm = DPO()
     samples = algorithm.samples(random_pairs(2))
