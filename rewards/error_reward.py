@@ -54,6 +54,24 @@ _CONTENT = frozenset(
     }
 )
 
+_FAULTS = {
+    "hal": ErrorKind.UNKNOWN_ARGUMENT,
+    "red": ErrorKind.REDUNDANT_ARGUMENT,
+    "mis": ErrorKind.MISSING_ARGUMENT,
+}
+_ROWS_OF_FAULTS = [row for row in TL_RELEASED if set(row.split("+")) <= set(_FAULTS)]
+_BLAMED: Mapping[str, frozenset[ErrorKind]] = {
+    "malformed": frozenset({ErrorKind.MALFORMED}),
+    "unknown_tool": frozenset({ErrorKind.UNKNOWN_TOOL}),
+    "wrong_tool": _WRONG_TOOL,
+    **{row: frozenset(_FAULTS[name] for name in row.split("+")) for row in _ROWS_OF_FAULTS},
+    "content": _CONTENT,
+    "needless_deferral": frozenset({ErrorKind.NEEDLESS_DEFERRAL}),
+    "missed_deferral": frozenset({ErrorKind.MISSED_DEFERRAL}),
+    "duplicate": frozenset({ErrorKind.DUPLICATE_CALL}),
+}
+"""The kinds of error that put a call into a row. Those of one call share its cost evenly."""
+
 
 class ErrorReward:
     """Rewards on the turns that earned them.
@@ -67,6 +85,9 @@ class ErrorReward:
       ended: by an early finish, by a text in place of a call, or by running out of turns. What the policy did not even
       attempt costs `never_called` besides, in proportion to the share of the reference calls. So doing nothing is the
       worst that can be done with one call, and repeating what was right earns nothing.
+
+    The score tells what each error costs, so that a learner may put it on the tokens of the error: the row of its call,
+    shared evenly by the errors that put the call into that row. `never_called` and `unresolved` are no error's.
 
     Unscored: failures of the infrastructure, and tasks whose reference is not known.
     """
@@ -99,6 +120,7 @@ class ErrorReward:
         turns: list[int] = []
         rows: list[str] = []
         values: list[float] = []
+        costs: dict[int, float] = {}
 
         def earn(turn: int, row: str, value: float) -> None:
             turns.append(turn)
@@ -115,13 +137,15 @@ class ErrorReward:
             row = row_of(errors, table)
             if row is not None:
                 earn(turn, row, table[row])
+                blamed = [error for error in errors if error.kind in _BLAMED[row]]
+                costs |= {id(error): table[row] / len(blamed) for error in blamed}
         last = len(trajectory.turns) - 1
         num_missing = sum(error.kind == ErrorKind.MISSING_CALL for error in verdict.errors)
         if num_missing:
             earn(last, "never_called", table["never_called"] * num_missing / len(reference))
         if is_unresolved(trajectory, verdict):
             earn(last, "unresolved", table["unresolved"])
-        return _score(trajectory, verdict, turns, rows, values)
+        return _score(trajectory, verdict, turns, rows, values, [costs.get(id(error), 0.0) for error in verdict.errors])
 
     def reply(self, trajectory: Trajectory, verdict: Verdict) -> Reply:
         """Score one recorded reply: the mean of the calls' rows, as the paper scores a single call.
@@ -174,15 +198,7 @@ def _table_row(kinds: set[ErrorKind]) -> str | None:
         return "unknown_tool"
     if kinds & _WRONG_TOOL:
         return "wrong_tool"
-    faults = [
-        name
-        for name, kind in (
-            ("hal", ErrorKind.UNKNOWN_ARGUMENT),
-            ("red", ErrorKind.REDUNDANT_ARGUMENT),
-            ("mis", ErrorKind.MISSING_ARGUMENT),
-        )
-        if kind in kinds
-    ]
+    faults = [name for name, kind in _FAULTS.items() if kind in kinds]
     if faults:
         return "+".join(faults)
     return "content" if kinds & _CONTENT else None
@@ -211,10 +227,19 @@ def _calls(errors: Sequence[CallError]) -> list[tuple[int, list[CallError]]]:
     return [(turn, group) for (turn, _), group in grouped.items()]
 
 
-def _score(trajectory: Trajectory, verdict: Verdict, turns: list[int], rows: list[str], values: list[float]) -> Score:
+def _score(
+    trajectory: Trajectory,
+    verdict: Verdict,
+    turns: list[int],
+    rows: list[str],
+    values: list[float],
+    costs: list[float],
+) -> Score:
     per_turn = [0.0] * len(trajectory.turns)
     parts: dict[str, float] = {}
     for turn, row, value in zip(turns, rows, values, strict=True):
         per_turn[turn] += value
         parts[row] = parts.get(row, 0.0) + value
-    return Score(per_turn=np.asarray(per_turn, dtype=np.float32), errors=verdict.errors, parts=parts)
+    return Score(
+        per_turn=np.asarray(per_turn, dtype=np.float32), errors=verdict.errors, costs=tuple(costs), parts=parts
+    )

@@ -15,7 +15,7 @@ from rollout.trajectory import Trajectory
 class Rubric:
     """Adds the scores of several rewards, turn by turn.
 
-    Unscored if any of its rewards is. The errors are those of the first reward that reports some.
+    Unscored if any of its rewards is. The errors, and what they cost, are those of the first reward that reports some.
     """
 
     def __init__(self, rewards: Sequence[Mapping[str, Any]]) -> None:
@@ -46,6 +46,7 @@ class Rubric:
         per_turn = np.zeros(len(trajectory.turns), dtype=np.float32)
         parts: dict[str, float] = {}
         errors: Sequence = ()
+        costs: tuple[float, ...] = ()
         reasons = []
         for name, (weight, reward) in self._rewards.items():
             score = reward(trajectory)
@@ -54,7 +55,8 @@ class Rubric:
                 continue
             per_turn += weight * score.per_turn
             parts |= {f"{name}/{part}": weight * value for part, value in score.parts.items()}
-            errors = errors or score.errors
+            if not errors:
+                errors, costs = score.errors, tuple(weight * cost for cost in score.costs)
         if reasons:
             return Score(per_turn=np.zeros_like(per_turn), errors=tuple(errors), unscored="; ".join(reasons))
-        return Score(per_turn=per_turn, errors=tuple(errors), parts=parts)
+        return Score(per_turn=per_turn, errors=tuple(errors), costs=costs, parts=parts)

@@ -79,10 +79,16 @@ class Score:
     per_turn: np.ndarray
     """float32 [K]: the reward earned by each turn."""
     errors: tuple[CallError, ...] = ()
+    costs: tuple[float, ...] = ()
+    """What each of `errors` adds to the reward of its turn, which holds it already; empty: it is not told apart."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Named addends of the total, for the report."""
     unscored: str = ""
     """Why there is no score; "" when there is one. An unscored trajectory is never trained on."""
+
+    def __post_init__(self) -> None:
+        if self.costs and len(self.costs) != len(self.errors):
+            raise ValueError(f"{len(self.errors)} errors but {len(self.costs)} costs")
 
     @property
     def total(self) -> float:

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 
-from rewards.types import Score
-from rl.advantages import gae, group_baselines, over_turns, turn_rewards
+from rl.advantages import Credit, check_credit, gae, group_baselines, over_turns, token_rewards
 from rl.algorithms import Loss, Models, Prepared
-from rl.losses import (
-    clipped_policy_loss,
-    clipped_value_loss,
-    importance_weights,
-    kl_to_reference,
-    masked_sum,
+from rl.algorithms.surrogate import (
+    earned_the_same,
+    num_action_tokens,
+    over_batches,
+    policy_loss,
+    rollout_sample,
+    sampled,
+    sampling_metrics,
 )
+from rl.losses import clipped_value_loss
 from rl.models import Outputs, Role
 from rl.sample import Batch, Sample, ScoredGroup
-from rl.train_engine import max_over_ranks, sum_over_ranks
-from rollout.trajectory import UNKNOWN_VERSION
+from rl.train_engine import sum_over_ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,9 @@ class PPO:
     deviates from it. Takes the spread between tasks out of the advantages; needs groups of several, and gamma 1.
     Groups in which all earned the same are left out, as in DAPO (arXiv 2503.14476, section 3.2): nothing in them was
     better than the rest."""
+    credit: Credit = "turn"
+    """Where the costs of errors stand: `turn`, at the end of the turn like every reward; `error`, on the last token of
+    what is wrong, as far as the score tells what an error costs (ours)."""
     normalise_advantages: bool = True
     """To mean 0 and deviation 1 over all action tokens of an update."""
     critic: Literal["shared", "separate"] = "shared"
@@ -59,6 +62,7 @@ class PPO:
     def __post_init__(self) -> None:
         if self.critic not in ("shared", "separate"):
             raise ValueError(f"critic {self.critic!r}: expected 'shared' or 'separate'")
+        check_credit(self.credit)
         if self.group_baseline and self.gamma != 1.0:
             raise ValueError(f"gamma {self.gamma}: expected 1 with group_baseline, which adds up rewards undiscounted")
 
@@ -81,37 +85,26 @@ class PPO:
         return [sample for group in groups for sample in self._samples_of(group)]
 
     def _samples_of(self, group: ScoredGroup) -> list[Sample]:
-        pairs = [pair for pair in group.scored() if pair[0].oldest_version != UNKNOWN_VERSION]
-        if self.group_baseline and len(pairs) > 1 and _earned_the_same([score for _, score in pairs]):
+        pairs = sampled(group)
+        if self.group_baseline and len(pairs) > 1 and earned_the_same([score for _, score in pairs]):
             return []
         baselines = group_baselines([score for _, score in pairs])
         samples = []
         for (trajectory, score), baseline in zip(pairs, baselines, strict=True):
-            streams = {
-                "rewards": turn_rewards(trajectory, score),
-                "sampler_logprobs": np.where(trajectory.action_mask, trajectory.logprobs, 0.0).astype(np.float32),
-            }
+            streams = {"rewards": token_rewards(trajectory, score, self.credit)}
             if self.group_baseline:
                 streams["baselines"] = over_turns(trajectory, baseline)
-            samples.append(
-                Sample(
-                    token_ids=trajectory.token_ids,
-                    loss_mask=trajectory.action_mask,
-                    streams=streams,
-                    group=trajectory.group_id,
-                    oldest_version=trajectory.oldest_version,
-                )
-            )
+            samples.append(rollout_sample(trajectory, **streams))
         return samples
 
     def denominator(self, samples: Sequence[Sample]) -> float:
         """The number of action tokens."""
-        return float(sum(sample.num_trained for sample in samples))
+        return num_action_tokens(samples)
 
     def prepare(self, batches: list[Batch], models: Models) -> Prepared:
         """Log-probs and values before the update, reference log-probs, advantages and returns."""
         prepared = [self._before_update(batch, models) for batch in batches]
-        metrics = _prepared_metrics(prepared, self.importance_cap)
+        metrics = sampling_metrics(prepared, self.importance_cap) | _value_metrics(prepared)
         if self.normalise_advantages:
             prepared = _normalised(prepared)
         return Prepared(batches=prepared, metrics=metrics)
@@ -143,35 +136,20 @@ class PPO:
         if role == "critic":
             value_loss = self._value_loss(batch, outputs)
             return Loss(total=value_loss, metrics={"loss": value_loss})
-        total, metrics = self._policy_loss(batch, outputs)
+        total, metrics = policy_loss(
+            batch,
+            outputs,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            importance_cap=self.importance_cap,
+            entropy_coefficient=self.entropy_coefficient,
+            kl_coefficient=self.kl_coefficient,
+        )
         if self.critic == "shared":
             value_loss = self._value_loss(batch, outputs)
             metrics["value_loss"] = value_loss
             total = total + self.value_coefficient * value_loss
         return Loss(total=total, metrics={"loss": total, **metrics})
-
-    def _policy_loss(self, batch: Batch, outputs: Outputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        streams, mask = batch.streams, batch.loss_mask
-        weights, _ = importance_weights(
-            streams["learner_logprobs"], streams["sampler_logprobs"], mask, cap=self.importance_cap
-        )
-        policy_loss, num_clipped = clipped_policy_loss(
-            outputs["logprobs"],
-            streams["learner_logprobs"],
-            streams["advantages"],
-            mask,
-            clip_low=self.clip_low,
-            clip_high=self.clip_high,
-            weights=weights,
-        )
-        entropy = masked_sum(outputs["entropy"], mask)
-        total = policy_loss - self.entropy_coefficient * entropy
-        metrics = {"policy_loss": policy_loss, "clip_fraction": num_clipped, "entropy": entropy}
-        metrics["update_kl"] = kl_to_reference(outputs["logprobs"].detach(), streams["learner_logprobs"], mask)
-        if self.kl_coefficient:
-            metrics["kl"] = kl_to_reference(outputs["logprobs"], streams["reference_logprobs"], mask)
-            total = total + self.kl_coefficient * metrics["kl"]
-        return total, metrics
 
     def _value_loss(self, batch: Batch, outputs: Outputs) -> torch.Tensor:
         streams = batch.streams
@@ -180,19 +158,9 @@ class PPO:
         )
 
 
-def _earned_the_same(scores: Sequence[Score]) -> bool:
-    """Whether all have the same rewards, turn by turn."""
-    return all(np.array_equal(score.per_turn, scores[0].per_turn) for score in scores)
-
-
-def _over_batches(batches: list[Batch], name: str) -> torch.Tensor:
-    """A stream's values at the trained tokens of this rank's batches: float64 [N]."""
-    return torch.cat([batch.streams[name][batch.loss_mask] for batch in batches]).double()
-
-
 def _normalised(batches: list[Batch]) -> list[Batch]:
     """Advantages with mean 0 and deviation 1 over all ranks."""
-    advantages = _over_batches(batches, "advantages")
+    advantages = over_batches(batches, "advantages")
     count, total = sum_over_ranks(torch.stack([advantages.new_tensor(len(advantages)), advantages.sum()]))
     mean = total / count
     # Squares about the mean: the difference of two large sums would lose the digits that count.
@@ -207,41 +175,20 @@ def _normalised(batches: list[Batch]) -> list[Batch]:
     ]
 
 
-def _prepared_metrics(batches: list[Batch], importance_cap: float) -> dict[str, float]:
-    """What the update starts from, over all ranks."""
-    learner, sampler = _over_batches(batches, "learner_logprobs"), _over_batches(batches, "sampler_logprobs")
-    values, returns = _over_batches(batches, "values"), _over_batches(batches, "returns")
+def _value_metrics(batches: list[Batch]) -> dict[str, float]:
+    """What was expected and what was earned, over all ranks."""
+    values, returns = over_batches(batches, "values"), over_batches(batches, "returns")
     if "baselines" in batches[0].streams:
-        expected = _over_batches(batches, "baselines")
+        expected = over_batches(batches, "baselines")
         values, returns = values + expected, returns + expected
-    advantages = _over_batches(batches, "advantages")
-    ratio = torch.exp(learner - sampler)
     sums = sum_over_ranks(
-        torch.stack(
-            [
-                ratio.new_tensor(len(ratio)),
-                ratio.sum(),
-                (ratio > importance_cap).double().sum(),
-                (learner - sampler).abs().sum(),
-                returns.sum(),
-                (returns - values).sum(),
-                advantages.sum(),
-                values.sum(),
-            ]
-        )
+        torch.stack([returns.new_tensor(len(returns)), returns.sum(), (returns - values).sum(), values.sum()])
     )
-    count = sums[0].clamp(min=1.0)
-    mean_ratio, share_capped, difference, mean_return, mean_error, mean_advantage, mean_value = sums[1:] / count
+    mean_return, mean_error, mean_value = sums[1:] / sums[0].clamp(min=1.0)
     spreads = torch.stack([(returns - mean_return).square().sum(), (returns - values - mean_error).square().sum()])
     return_spread, error_spread = sum_over_ranks(spreads)
-    largest = max_over_ranks(ratio.max() if len(ratio) else ratio.new_tensor(0.0))
     return {
-        "importance_mean": mean_ratio.item(),
-        "importance_max": largest.item(),
-        "importance_capped": share_capped.item(),
-        "sampler_learner_difference": difference.item(),
         "explained_variance": (1.0 - error_spread / return_spread.clamp(min=1e-12)).item(),
-        "advantage": mean_advantage.item(),
         "value": mean_value.item(),
         "return": mean_return.item(),
     }

@@ -179,3 +179,33 @@ def test_rows_can_be_changed_and_misspelt_ones_are_refused(build):
         ErrorReward(severity={"malformd": -3.0})
     with pytest.raises(ValueError, match="tl_released"):
         ErrorReward("released")  # type: ignore[arg-type]
+
+
+def costs_of(score) -> dict[str, float]:
+    return {str(error.kind): cost for error, cost in zip(score.errors, score.costs, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (BROKEN, {"malformed": -2.0}),
+        (call("find_hotel", town="Oslo"), {"wrong_tool": -1.9, "unknown_argument": 0.0, "missing_argument": 0.0}),
+        (call("book_flight", city="Oslo", day=3), {"unknown_argument": -0.65, "missing_argument": -0.65}),
+        (call("book_flight", city="Rome"), {"missing_argument": -0.5, "wrong_value": 0.0}),
+        (call("book_flight", city="Oslo", days=30), {"wrong_value": -0.125, "ungrounded_value": -0.125}),
+    ],
+)
+def test_the_errors_that_put_a_call_into_its_row_share_its_cost(build, made, expected):
+    task = build.task(call("book_flight", **TASK_ARGUMENTS))
+    score = ErrorReward()(build.play(task, made, call("book_flight", **TASK_ARGUMENTS), build.finish()))
+    found = {kind: cost for kind, cost in costs_of(score).items() if kind in expected}
+    assert found == pytest.approx(expected)
+    assert sum(score.costs) == pytest.approx(score.per_turn[0])
+
+
+def test_a_missed_deferral_costs_on_the_call_that_missed_it_and_the_end_is_no_errors(build):
+    score = ErrorReward()(build.play(missing_task(build), call("find_hotel", city="Rome"), build.finish()))
+    costs = costs_of(score)
+    assert costs["missed_deferral"] == -1.5
+    assert sum(score.costs) == pytest.approx(-1.5)
+    assert score.per_turn[-1] == pytest.approx(score.parts["unresolved"] + score.parts.get("never_called", 0.0))

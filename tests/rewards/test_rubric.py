@@ -21,6 +21,14 @@ def test_errors_are_reported_once(build):
     assert [str(error.kind) for error in score.errors] == ["missing_call"]
 
 
+def test_what_an_error_costs_is_weighted_with_the_reward_that_reports_it(build):
+    wrong = ToolCall(name="find_hotel", arguments={"city": "Rome"})
+    trajectory = build.play(build.task(RIGHT), wrong, RIGHT, build.finish())
+    score = Rubric([ERROR, OUTCOME])(trajectory)
+    assert sum(score.costs) == pytest.approx(0.5 * -0.25) and len(score.costs) == len(score.errors)
+    assert Rubric([OUTCOME])(trajectory).costs == ()
+
+
 def test_unscored_if_any_reward_is(build):
     score = Rubric([OUTCOME, ERROR])(build.play(build.task(known=False), build.finish()))
     assert "errors" in score.unscored and "OutcomeReward" in score.unscored

@@ -1,12 +1,18 @@
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.types import Score
-from rl.advantages import gae, group_baselines, over_turns, turn_rewards
+from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
+from rewards.error_reward import ErrorReward
+from rewards.types import CallError, ErrorKind, Score
+from rl.advantages import check_credit, gae, group_baselines, over_turns, token_rewards, turn_rewards
+from rollout.demonstrations import demonstrate
+from rollout.renderer import ChatTemplateRenderer
 from rollout.trajectory import Trajectory
 
 
@@ -94,3 +100,73 @@ def test_values_of_turns_stand_at_the_tokens_of_the_turns(make_trajectory: Calla
     for turn, value in zip(trajectory.turns, (2.0, 3.0), strict=True):
         assert (values[turn.start : turn.end] == value).all()
     assert not values[~trajectory.action_mask].any()
+
+
+def error(turn: int, start: int | None, end: int | None) -> CallError:
+    return CallError(turn=turn, call=0, kind=ErrorKind.WRONG_VALUE, start=start, end=end)
+
+
+def test_the_cost_of_an_error_stands_on_its_last_token_and_the_rest_at_the_end_of_the_turn(
+    make_trajectory: Callable[..., Trajectory],
+) -> None:
+    score = Score(
+        per_turn=np.array([0.5, -1.0], np.float32),
+        errors=(error(1, 7, 9), error(1, None, None), error(0, 3, 4)),
+        costs=(-1.5, -0.25, 0.0),
+    )
+    by_error = token_rewards(make_trajectory(), score, "error")
+    assert np.flatnonzero(by_error).tolist() == [4, 8, 9]
+    assert by_error[[4, 8, 9]].tolist() == [0.5, -1.5, 0.5]
+    assert (token_rewards(make_trajectory(), score) == turn_rewards(make_trajectory(), score)).all()
+
+
+def test_without_costs_rewards_stay_at_the_end_of_turns(make_trajectory: Callable[..., Trajectory]) -> None:
+    score = Score(per_turn=np.array([0.5, -1.0], np.float32), errors=(error(1, 7, 8),))
+    assert (token_rewards(make_trajectory(), score, "error") == turn_rewards(make_trajectory(), score)).all()
+
+
+def test_a_credit_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="credit 'call': expected one of turn, error"):
+        check_credit("call")
+
+
+@given(seed=st.integers(0, 500))
+def test_credit_by_error_moves_costs_within_their_turn_and_changes_no_sum(renderer: Any, seed: int) -> None:
+    trajectory = erroneous_demonstration(renderer, seed)
+    score = ErrorReward()(trajectory)
+    by_turn, by_error = token_rewards(trajectory, score), token_rewards(trajectory, score, "error")
+    for turn in trajectory.turns:
+        inside = slice(turn.start, turn.end)
+        assert by_error[inside].sum() == pytest.approx(by_turn[inside].sum(), abs=1e-5)
+    assert not by_error[~trajectory.action_mask].any()
+    for one, cost in zip(score.errors, score.costs, strict=True):
+        assert cost <= 0 and (cost == 0 or (one.end is not None and by_error[one.end - 1] != 0))
+
+
+def test_most_errors_are_paid_for_before_their_turn_ends(renderer: Any) -> None:
+    early = total = 0
+    for seed in range(30):
+        trajectory = erroneous_demonstration(renderer, seed)
+        score = ErrorReward()(trajectory)
+        for one, cost in zip(score.errors, score.costs, strict=True):
+            if cost and one.end is not None:
+                total += 1
+                early += one.end < trajectory.turns[one.turn].end
+    assert total > 10 and early / total > 0.9
+
+
+def erroneous_demonstration(renderer: Any, seed: int) -> Trajectory:
+    """An episode of the tool world with errors in every second call, in tokens."""
+    rates = {"missing_argument": 0.5, "unmatched_tools": 0.5, "other": 0.5}
+    task = ToolWorldTasks(seed=seed).task(seed)
+    return asyncio.run(
+        demonstrate(
+            task,
+            ToolWorldEnv,
+            Demonstrator(task, seed=seed, error_rates=rates),
+            ChatTemplateRenderer(renderer.tokenizer, max_context=16_384),
+            trajectory_id="t",
+            group_id="g",
+            max_turns=6,
+        )
+    )

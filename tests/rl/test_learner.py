@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rewards.types import Score
+from rewards.types import CallError, ErrorKind, Score
 from rl.algorithms import Loss, Models, Prepared
 from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
@@ -183,6 +183,15 @@ def test_a_group_baseline_is_what_advantages_are_measured_from(
     assert metrics["train/advantage"] == pytest.approx(0.0, abs=1e-5)
     assert metrics["train/value"] == metrics["train/return"], "together they expect what was earned"
     assert metrics["train/return"] == pytest.approx((2 * (-1.0 + 5.0) + 3 * (-2.0 + 4.0)) / 10)
+
+
+def test_ppo_puts_the_cost_of_an_error_where_its_credit_says(make_trajectory: Callable[..., Trajectory]) -> None:
+    error = CallError(turn=1, call=0, kind=ErrorKind.WRONG_TOOL, start=7, end=8)
+    score = Score(per_turn=np.array([1.0, -2.0], np.float32), errors=(error,), costs=(-1.5,))
+    group = ScoredGroup(trajectories=(make_trajectory(),), scores=(score,))
+    (by_turn,), (by_error,) = PPO().samples([group]), PPO(credit="error").samples([group])
+    assert by_turn.streams["rewards"].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, -2]
+    assert by_error.streams["rewards"].tolist() == [0, 0, 0, 0, 1, 0, 0, -1.5, 0, -0.5]
 
 
 def test_a_group_baseline_and_a_discount_do_not_go_together() -> None:
