@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from rl.models import Outputs
-from rl.sample import Batch
-from rl.train_engine import gather_over_ranks, own_rank
+from rl.sample import Batch, empty_batch
+from rl.train_engine import gather_over_ranks, max_over_ranks, own_rank
 
 _TABLE = "CREATE TABLE IF NOT EXISTS logprobs (sequence BLOB PRIMARY KEY, logprobs BLOB NOT NULL) WITHOUT ROWID"
 _CHUNK = 2**24
@@ -48,13 +48,14 @@ class KeptModel:
         return self._model is not None
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Log-probs [B, T] of the tokens in the loss mask, 0 elsewhere; nothing else."""
+        """Log-probs [B, T] of the tokens in the loss mask, 0 elsewhere; nothing else. Every rank must call it."""
         masks = batch.loss_mask.cpu().numpy()
         rows = [row for row in range(len(masks)) if masks[row].any()]
         token_ids = batch.token_ids.cpu().numpy()
         keys = {row: _key(token_ids[row], masks[row]) for row in rows}
         missing = [row for row in rows if keys[row] not in self._known]
-        if missing:
+        # A sharded model moves in step: where one rank needs it, all of them call it.
+        if _on_any_rank(bool(missing), batch.token_ids.device):
             found = self._computed(batch, missing)
             self._new |= {keys[row]: found[place][masks[row]] for place, row in enumerate(missing)}
             self._known |= self._new
@@ -66,6 +67,9 @@ class KeptModel:
     def _computed(self, batch: Batch, rows: list[int]) -> np.ndarray:
         if self._model is None:
             self._model = self._load()
+        if not rows:
+            self._model(empty_batch(()).to(batch.token_ids.device))
+            return np.zeros((0, 0), dtype=np.float32)
         part = replace(
             batch,
             token_ids=batch.token_ids[rows],
@@ -99,6 +103,10 @@ def fingerprint(model_path: Path, arithmetic: str) -> str:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _on_any_rank(value: bool, device: torch.device) -> bool:
+    return bool(max_over_ranks(torch.tensor(float(value), device=device)).item())
 
 
 def _key(token_ids: np.ndarray, mask: np.ndarray) -> bytes:
