@@ -7,6 +7,7 @@ from pathlib import Path
 from envs.component import Component
 from rewards.actor import RewardPool
 from rl import config as configs
+from rl.algorithms import Algorithm, ReadsTokens
 from rl.checkpoint import WEIGHTS
 from rl.config import Config
 from rl.console import make_console
@@ -132,6 +133,14 @@ def _renderer(component: Component, model_path: Path) -> Renderer:
         return component.build(str(model_path))
     except ValueError as error:
         raise BadInput(f"model {model_path}: {error}") from error
+
+
+def build_algorithm(config: Config, model_path: Path) -> Algorithm:
+    """The algorithm as the driver needs it, to make samples."""
+    algorithm = config.algorithm.build()
+    if isinstance(algorithm, ReadsTokens):
+        return algorithm.with_renderer(build_renderer(config, model_path))
+    return algorithm
 
 
 def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig:

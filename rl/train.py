@@ -275,7 +275,7 @@ class Session:
 
     async def learn(self, interruption: Interruption) -> None:
         """The loop; ends with a checkpoint, also when it is interrupted."""
-        config, algorithm = self.config, self.config.algorithm.build()
+        config, algorithm = self.config, parts.build_algorithm(self.config, self.model_path)
         recorder = Recorder(self.directory, self.console, num_steps=config.run.steps, start=self.step)
         records = Records(config, self.directory, step=self.step)
         self.clock.start()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from rl.models import Outputs, Role
 from rl.sample import Batch, Sample, ScoredGroup
+from rollout.renderer import Renderer
 
 Models = Mapping[str, Callable[[Batch], Outputs]]
 """The models of an algorithm's roles by name, without gradient."""
@@ -36,6 +37,15 @@ class Prepared:
     batches: list[Batch]
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Over all batches of all ranks."""
+
+
+@runtime_checkable
+class ReadsTokens(Protocol):
+    """An algorithm whose samples depend on how the model writes words as tokens."""
+
+    def with_renderer(self, renderer: Renderer) -> Algorithm:
+        """The same, ready to make samples."""
+        ...
 
 
 class Algorithm(Protocol):

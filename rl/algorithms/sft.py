@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
 from rl.algorithms import Loss, Models, Prepared
+from rl.key_tokens import KeyTokens, KeyWeights
 from rl.losses import masked_sum, weighted_nll
 from rl.models import Outputs, Role
 from rl.sample import Batch, Sample, ScoredGroup
+from rollout.renderer import Renderer
 from rollout.trajectory import Trajectory
 
 
@@ -18,10 +23,44 @@ class SFT:
 
     roles = (Role(name="policy"),)
 
+    def __init__(self, *, key_tokens: Mapping[str, Any] | None = None) -> None:
+        """Choose the weights.
+
+        Args:
+            key_tokens: options of `rl.key_tokens.KeyTokens`, for TL-Training's weights of the tokens that decide which
+                tool is called; {}: as the paper has them. None: all tokens weigh the same.
+
+        Raises:
+            ValueError: options that there are not, or that mean nothing.
+        """
+        unknown = sorted(set(key_tokens or {}) - {field.name for field in fields(KeyTokens)})
+        if unknown:
+            raise ValueError(f"key_tokens {unknown}: expected {', '.join(field.name for field in fields(KeyTokens))}")
+        self._key_tokens = None if key_tokens is None else KeyTokens(**key_tokens)
+        self._key_weights: KeyWeights | None = None
+
+    def with_renderer(self, renderer: Renderer) -> SFT:
+        """The same with the tokens of the model that learns."""
+        ready = copy(self)
+        ready._key_weights = None if self._key_tokens is None else KeyWeights(self._key_tokens, renderer)
+        return ready
+
     def samples(self, groups: Sequence[ScoredGroup]) -> list[Sample]:
-        """One sample for each trajectory that leaves something to learn; of a scored group, for the best ones."""
-        samples = [demonstration_sample(trajectory) for group in groups for trajectory in group.best()]
+        """One sample for each trajectory that leaves something to learn; of a scored group, for the best ones.
+
+        Raises:
+            ValueError: there are key tokens to find and no renderer to find them with.
+        """
+        samples = [self._sample(trajectory) for group in groups for trajectory in group.best()]
         return [sample for sample in samples if sample.num_trained]
+
+    def _sample(self, trajectory: Trajectory) -> Sample:
+        sample = demonstration_sample(trajectory)
+        if self._key_tokens is None:
+            return sample
+        if self._key_weights is None:
+            raise ValueError("key_tokens: the model's tokens are not known; call with_renderer first")
+        return replace(sample, streams={"weights": sample.streams["weights"] * self._key_weights(trajectory)})
 
     def denominator(self, samples: Sequence[Sample]) -> float:
         """The sum of the weights: the loss is a weighted mean over tokens."""

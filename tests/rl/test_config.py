@@ -253,11 +253,11 @@ def test_a_corrupt_conversation_is_refused_with_file_and_line(files, tmp_path, l
 
 
 def test_a_corrupt_preference_is_refused_with_file_and_line(files, tmp_path):
-    asked, good, bad = [{"role": "user", "content": "x"}], *({"role": "assistant", "content": c} for c in "yz")
-    row = {"prompt": asked, "chosen": [good], "rejected": [bad]}
+    row = {"prompt": [{"role": "user", "content": "x"}]}
+    row |= {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
     path = tmp_path / "pairs.jsonl"
     overrides = [f"source.preferences={path}", "source.tasks=''"]
-    config = load(*files, overrides)
+    config = load(files[0], files[1], overrides)
     assert config.source.offline
     for text, expected in (
         (json.dumps(row) + "\n" + json.dumps(row | {"rejected": []}), f"{path}, line 2: rejected: expected messages"),
