@@ -89,7 +89,9 @@ class KeyWeights:
     def _keys(
         self, call: ToolCall, place: CallPlace, start: int, token_ids: np.ndarray, tools: Sequence[ToolSpec]
     ) -> set[int]:
-        keys = {start} | _forks(token_ids, start, [self._name(tool.name) for tool in tools if tool.name != call.name])
+        # A name that begins with another letter shares no token: it need not be written, and most begin so.
+        alike = [tool.name for tool in tools if tool.name != call.name and tool.name[:1] == call.name[:1]]
+        keys = {start} | _forks(token_ids, start, [self._name(name) for name in alike])
         if self._options.argument_names:
             properties = next((tool.properties for tool in tools if tool.name == call.name), {})
             for number, argument in enumerate(call.arguments):

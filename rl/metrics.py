@@ -30,6 +30,8 @@ LINE = (
     ("rollout/finished", "finished", "{:.0%}"),
     ("tools/hallucinated", "hallucinated", "{:.0%}"),
     ("train/loss", "loss", "{:.3f}"),
+    ("train/margin", "margin", "{:+.3f}"),
+    ("train/preferred", "preferred", "{:.0%}"),
     ("train/entropy", "entropy", "{:.3f}"),
     ("train/update_kl", "kl", "{:.4f}"),
     ("train/grad_norm", "grad", "{:.2f}"),
