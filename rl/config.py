@@ -241,7 +241,7 @@ class RolloutPool(Section):
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     max_context: int = Field(default=1024, ge=MIN_CONTEXT)
     """Tokens of prompt and episode together, of rollouts and demonstrations; a model that takes fewer keeps its own
-    limit. Recorded conversations are bounded by the model alone."""
+    limit. What a file records is bounded by the model alone."""
     num_cpus_per_worker: float = Field(default=1, ge=0)
     num_gpus_per_worker: float = Field(default=0, ge=0)
     num_threads: int = Field(default=1, ge=1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rewards.types import Score
+from rl.errors import BadInput
 from rollout.trajectory import Trajectory
 
 PAD_MULTIPLE = 8
@@ -49,10 +50,10 @@ class ScoredGroup:
         """The pairs that may be trained on by reward: no failure, and a score.
 
         Raises:
-            ValueError: the group was never scored.
+            BadInput: the group was never scored.
         """
         if self.trajectories and not self.scores:
-            raise ValueError("this algorithm learns from rewards, and the group has no scores")
+            raise BadInput("algorithm: this one learns from scores, and the source gives no scores")
         return [
             (trajectory, score)
             for trajectory, score in zip(self.trajectories, self.scores, strict=True)

@@ -88,7 +88,11 @@ def test_every_algorithm_is_named_and_every_named_option_exists() -> None:
 
     named = set(re.findall(r"`(rl\.algorithms\.\w+:\w+)`", PAGE))
     modules = {path.stem for path in (ROOT / "rl" / "algorithms").glob("*.py")}
-    assert {name.split(":")[0].split(".")[-1] for name in named} == modules - {"__init__", "surrogate", "group_relative"}
+    assert {name.split(":")[0].split(".")[-1] for name in named} == modules - {
+        "__init__",
+        "surrogate",
+        "group_relative",
+    }
     for name in named:
         Component(factory=name).check()
     shared = {"clip_low", "clip_high", "kl_coefficient", "entropy_coefficient", "importance_cap", "credit"}

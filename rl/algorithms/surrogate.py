@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rewards.types import Score
+from rl.errors import BadInput
 from rl.losses import clipped_policy_loss, importance_weights, kl_to_reference, masked_sum
 from rl.models import Outputs
 from rl.sample import Batch, Sample, ScoredGroup
@@ -16,8 +17,16 @@ from rollout.trajectory import UNKNOWN_VERSION, Trajectory
 
 
 def sampled(group: ScoredGroup) -> list[tuple[Trajectory, Score]]:
-    """The scored trajectories of a group that our engines sampled."""
-    return [pair for pair in group.scored() if pair[0].oldest_version != UNKNOWN_VERSION]
+    """The scored trajectories of a group that our engines sampled.
+
+    Raises:
+        BadInput: they sampled none of them.
+    """
+    scored = group.scored()
+    found = [pair for pair in scored if pair[0].oldest_version != UNKNOWN_VERSION]
+    if scored and not found:
+        raise BadInput("algorithm: this one learns from rollouts, and the source gives recorded trajectories")
+    return found
 
 
 def earned_the_same(scores: Sequence[Score]) -> bool:

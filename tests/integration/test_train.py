@@ -94,6 +94,26 @@ def test_the_other_recipes_of_the_main_job_run(tmp_path, run_ok, start, recipe):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["grpo:GRPO", "rloo:RLOO"])
+def test_the_algorithms_without_a_critic_learn_from_rollouts(tmp_path, run_ok, start, algorithm):
+    run_ok(
+        "train",
+        "ppo_tiny",
+        f"model.path={start}",
+        ALONE,
+        "run.steps=2",
+        f"algorithm.factory=rl.algorithms.{algorithm}",
+        "algorithm.options.credit=error",
+        "evaluation.before=false",
+        "evaluation.after=false",
+        *SMALL_ENGINE,
+    )
+    steps = read_metrics(only_run(tmp_path))
+    assert [step["step"] for step in steps] == [1, 2]
+    assert all(np.isfinite(step["reward/mean"]) for step in steps)
+
+
+@pytest.mark.slow
 def test_staleness_is_bounded_by_the_recipe(tmp_path, run_ok, start):
     run_ok(
         "train",

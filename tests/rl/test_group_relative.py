@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from rewards.types import CallError, ErrorKind, Score
 from rl.algorithms.group_relative import GroupRelative
 from rl.algorithms.grpo import GRPO
+from rl.algorithms.ppo import PPO
 from rl.algorithms.rloo import RLOO
+from rl.errors import BadInput
 from rl.learner import Learner
 from rl.sample import ScoredGroup
 from rl.train_engine import LearnerConfig
@@ -83,8 +85,14 @@ def test_groups_that_teach_nothing_are_left_out(make_trajectory: Make, algorithm
     third = 1 / 3
     same = group(make_trajectory, score(third, -0.8), score(third, -0.8), score(third, -0.8))
     alone = group(make_trajectory, score(1, 2))
+    assert algorithm.samples([same, alone]) == []
+
+
+@pytest.mark.parametrize("algorithm", [GRPO(), RLOO(), PPO()])
+def test_recorded_preferences_are_refused(make_trajectory: Make, algorithm: GroupRelative | PPO) -> None:
     recorded = group(lambda: make_trajectory(version=UNKNOWN_VERSION), score(1, 2), score(0, 0))
-    assert algorithm.samples([same, alone, recorded]) == []
+    with pytest.raises(BadInput, match="this one learns from rollouts, and the source gives recorded trajectories"):
+        algorithm.samples([recorded])
 
 
 def test_equal_totals_of_unequal_turns_teach_by_turn_alone(make_trajectory: Make) -> None:

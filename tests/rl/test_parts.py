@@ -1,11 +1,16 @@
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from envs.component import Component
+from envs.types import Message, Task
 from rl import parts
 from rl.config import Config, Model, RolloutPool, Source
 from rl.errors import BadInput
+from rl.sample import ScoredGroup
+from rollout.demonstrations import from_messages
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(150, 150), (4096, 1024)])
@@ -37,3 +42,52 @@ def test_the_renderer_of_the_recipe_writes_for_engine_and_demonstrations(tmp_pat
     assert parts.pool_config(config, tmp_path, Path("runs")).renderer == expected
     with pytest.raises(BadInput, match="cannot load a tokenizer"):
         parts.build_renderer(config, tmp_path)
+
+
+def test_recorded_files_are_bounded_by_the_model_alone_and_what_does_not_fit_is_said(
+    tmp_path, tokenizer, capsys
+) -> None:
+    model = tmp_path / "model"
+    tokenizer.save_pretrained(model)
+    (model / "config.json").write_text('{"max_position_embeddings": 700}')
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": "go " * num}],
+            "chosen": [{"role": "assistant", "content": "yes"}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        }
+        for num in (1, 200, 600)
+    ]
+    path = tmp_path / "pairs.jsonl"
+
+    def source(num: int):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[-num:]))
+        config = Config(
+            model=Model(path=str(model)),
+            source=Source(preferences=str(path)),
+            algorithm=Component(factory="rl.algorithms.dpo:DPO"),
+            rollout_pool=RolloutPool(max_context=128),
+        )
+        return parts.build_source(config, model, None, 0)
+
+    groups = asyncio.run(source(3).next(2))
+    assert sorted(len(group.trajectories[0].token_ids) > 128 for group in groups) == [False, True]
+    assert "pairs.jsonl: 1 of 3 pairs do not fit into 700 tokens and are left out" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="1 of 1 pairs do not fit into 700 tokens"):
+        source(1)
+
+
+def test_an_algorithm_that_reads_tokens_is_given_those_of_the_model(tmp_path, tokenizer, renderer) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    config = Config(
+        model=Model(path=str(tmp_path)),
+        source=Source(conversations="talk.jsonl"),
+        algorithm=Component(factory="rl.algorithms.sft:SFT", options={"key_tokens": {}}),
+    )
+    call = {"function": {"name": "get_weather", "arguments": {"city": "Oslo"}}}
+    messages = [{"role": "user", "content": "go"}, {"role": "assistant", "tool_calls": [call]}]
+    task = Task(task_id="t", prompt=(Message(role="user", content="go"),), tools=())
+    trajectory = from_messages(task, messages, (), renderer, trajectory_id="t", group_id="g")
+    (sample,) = parts.build_algorithm(config, tmp_path).samples([ScoredGroup(trajectories=(trajectory,))])
+    assert (sample.streams["weights"] > 1).sum() == 1
