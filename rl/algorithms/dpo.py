@@ -43,7 +43,7 @@ class DPO:
     """Share of pairs that are taken to be the wrong way round (conservative DPO)."""
     robust: bool = False
     """With `label_smoothing`: the unbiased estimate of the loss without the wrong pairs (Chowdhury et al. 2024, arXiv
-    2403.00409, equation 12)."""
+    2403.00409)."""
 
     def __post_init__(self) -> None:
         if not self.beta > 0:

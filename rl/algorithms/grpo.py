@@ -20,9 +20,9 @@ from rollout.trajectory import Trajectory
 class GRPO(GroupRelative):
     """A = (return - mean over the group) / deviation over the group.
 
-    By trajectory, these are the published quantities, with the deviation of the population. By turn, the mean is that
-    of the trajectories that reached the turn, and the deviation is one number for the group: the root mean square of
-    what all turns' returns are above those means.
+    By trajectory, these are the published quantities, with the deviation of the population. By turn (ours), the mean is
+    that of the trajectories that reached the turn, and the deviation is one number for the group: the root mean square
+    of what all turns' returns are above those means.
     """
 
     normalise_std: bool = True

@@ -20,8 +20,8 @@ from rollout.trajectory import Trajectory
 class RLOO(GroupRelative):
     """A = return - mean over the others of the group; no deviation, so the gradient is that of the expected reward.
 
-    By trajectory, this is the published quantity. By turn, the mean is that of the others that reached the turn; a turn
-    that none of them reached is compared with 0.
+    By trajectory, this is the published quantity. By turn (ours), the mean is that of the others that reached the turn;
+    a turn that none of them reached is compared with 0.
     """
 
     def advantages(self, trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> list[np.ndarray]:

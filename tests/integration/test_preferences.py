@@ -37,7 +37,7 @@ run.steps = 2
 model.path = "{model}"
 source.preferences = "{pairs}"
 source.groups_per_step = 3
-algorithm.factory = "rl.algorithms.sft:SFT"
+algorithm = {{ factory = "rl.algorithms.sft:SFT", options = {{ key_tokens = {{}} }} }}
 """
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from rl.algorithms.dpo import DPO
+from rl.algorithms.grpo import GRPO
 from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
 from rl.learner import Learner
@@ -29,6 +30,7 @@ def plain_sgd(model: torch.nn.Module, config: LearnerConfig) -> torch.optim.Opti
 
 ALGORITHMS = {
     "sft": SFT(),
+    "grpo": GRPO(kl_coefficient=0.1),
     "dpo": DPO(sft_coefficient=0.5, beta=0.5),
     "ppo": PPO(kl_coefficient=0.1, warmup_updates=1),
     "separate": PPO(critic="separate", kl_coefficient=0.1),
@@ -59,7 +61,7 @@ def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
         gradients = {name: (before[name] - after[name]) / RATE for name in before}
         updates.append({"metrics": metrics, "gradients": gradients})
         before = after
-    return {"updates": updates}
+    return {"updates": updates, "kept": [len(model._known) for model in learner._kept]}
 
 
 def main() -> None:

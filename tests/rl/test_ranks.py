@@ -63,6 +63,7 @@ def add_reward_streams(samples: list[Sample]) -> list[Sample]:
             streams={
                 **sample.streams,
                 "rewards": sample.streams["weights"],
+                "advantages": sample.streams["weights"] - np.float32(0.5) * sample.loss_mask,
                 "sampler_logprobs": sample.loss_mask * -5.7,
             },
         )
@@ -99,6 +100,7 @@ def test_pairs_give_the_same_gradient_on_two_ranks_as_on_one(
         expected = program["run"](runs[0], tiny_model_path, samples, tmp_path / "one")
         assert expected["updates"][1]["gradients"]["model.norm.weight"].any()
         assert_same(found[runs[0]], expected)
+        assert found[runs[0]]["kept"] == [len(samples)], "a rank knows the log-probs that the others computed"
 
 
 def test_two_torch_ranks_equal_one(
@@ -106,7 +108,7 @@ def test_two_torch_ranks_equal_one(
 ) -> None:
     # Seven samples in small micro-batches: the ranks have different numbers of them. One sample: a rank has none.
     parts = [add_reward_streams(make_samples(num)) for num in (7, 1)]
-    runs = ["torch:0:sft:sgd:fp32", "torch:0:ppo:sgd:fp32"]
+    runs = ["torch:0:sft:sgd:fp32", "torch:0:ppo:sgd:fp32", "torch:0:grpo:sgd:fp32"]
     program = runpy.run_path(str(PROGRAM))
     monkeypatch.setattr(torch_engine, "build_optimizer", program["plain_sgd"])
     for samples, found in zip(parts, run_ranks(2, tiny_model_path, parts, tmp_path, runs), strict=True):
