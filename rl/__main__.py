@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
+from rl.commands import add_command
 from rl.console import make_console
 from rl.errors import BadInput, RunFailed
 from rl.logging import quiet
 
-COMMANDS = ("train", "eval", "rollout", "score", "show", "compare", "ablate", "bench", "doctor", "check-env")
+COMMANDS = ("train", "eval", "rollout", "score", "data", "show", "compare", "ablate", "bench", "doctor", "check-env")
 
 DESCRIPTION = """\
 Train language models to call tools without hallucinating: they learn to call the right tool with the right
@@ -45,15 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         command = import_module(f"rl.commands.{name.replace('-', '_')}")
-        summary, _, details = (command.__doc__ or "").strip().partition("\n\n")
-        subparser = subparsers.add_parser(
-            name,
-            help=summary.rstrip(".").replace("%", "%%"),
-            description=f"{summary}\n\n{details}".strip(),
-            formatter_class=_Help,
-            allow_abbrev=False,
-        )
-        command.add(subparser)
+        subparser = add_command(subparsers, name, command, _Help)
         subparser.set_defaults(run=command.run)
     return parser
 
