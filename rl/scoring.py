@@ -78,7 +78,7 @@ def _recorded_reply(record: Json) -> Recorded:
     text, parser, message = _reply(record)
     called = {call.name for call in message.calls if isinstance(call, ToolCall)}
     tools = _tools(record.get("tools"), called)
-    reference = _reference(record.get("reference"))
+    reference = reference_of(record.get("reference"))
     ordered = record.get("ordered")
     if ordered is not None and not isinstance(ordered, bool):
         raise ValueError(f"ordered: expected true or false, got {shown(ordered)}")
@@ -88,7 +88,7 @@ def _recorded_reply(record: Json) -> Recorded:
         tools=tools,
         reference=reference,
         ordered=bool(ordered),
-        kind=_kind(reference, ordered=bool(ordered)),
+        kind=kind_of_reference(reference, ordered=bool(ordered)),
     )
     trajectory = unrendered(task, [(message, ())], tools=_with_actions(tools))
     return Recorded(record_id=record_id, trajectory=trajectory, text=text, parser=parser)
@@ -259,7 +259,12 @@ def _call(value: Json, where: str) -> Call:
     return ToolCall(name=name, arguments=arguments)
 
 
-def _reference(value: Json) -> tuple[ToolCall, ...] | None:
+def reference_of(value: Json) -> tuple[ToolCall, ...] | None:
+    """The calls of a `reference`; None: unknown.
+
+    Raises:
+        ValueError: it is no list of calls.
+    """
     if value is None:
         return None
     if not isinstance(value, list):
@@ -281,7 +286,7 @@ def _reference_call(value: Json, where: str) -> ToolCall:
     return ToolCall(name=value["name"], arguments=arguments)
 
 
-def _kind(reference: Sequence[ToolCall] | None, *, ordered: bool) -> str:
+def kind_of_reference(reference: Sequence[ToolCall] | None, *, ordered: bool) -> str:
     """What the reference says of the task: values are missing, or no tool serves."""
     names = [call.name for call in reference or ()]
     if TALK_TO_USER in names:

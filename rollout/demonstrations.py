@@ -5,29 +5,28 @@ Their log-probs are NaN and their version -1: they are trained on as demonstrati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from envs.benchmarks.dialogues import to_openai
 from envs.types import (
-    Call,
     Json,
     Message,
     Outcome,
     Step,
     Task,
     ToolCall,
-    ToolResult,
     ToolSpec,
-    ToolStatus,
 )
 from rollout.engine import Policy
 from rollout.episode import Action, MakeEnv, Situation, run_loop
 from rollout.parsers import CallPlace, Parser
-from rollout.recorded import message_of_openai, read_recorded, recorded_task
+from rollout.recorded import read_recorded, recorded_task, turns_of
 from rollout.renderer import Renderer
 from rollout.trajectory import (
     UNKNOWN_VERSION,
@@ -133,43 +132,39 @@ def from_messages(
 ) -> Trajectory:
     """A recorded conversation in OpenAI form as a trajectory; every assistant message is a turn.
 
-    What stands before the first assistant message is the prompt; what stands after the last one is left out. A tool
-    message with `status` "failed" is the answer of a call that failed. Turns that do not fit into the context are left
-    out too, and the ending is then `max_tokens`.
+    What stands before the first assistant message is the prompt; what stands after the last one is left out. Turns that
+    do not fit into the context are left out too, and the ending is then `max_tokens`. `weight`, `status` and `tools` of
+    messages are understood as `rollout.recorded` says.
 
     Raises:
         ValueError: a message is not in OpenAI form; the message says which.
     """
-    conversation = _numbered(message_of_openai(message, f"messages[{n}]") for n, message in enumerate(messages))
-    places = [index for index, message in enumerate(conversation) if message.role == "assistant"]
-    if not places or places[0] == 0:
-        raise ValueError("messages: expected an assistant message, and one of the user before it")
+    prompt, recorded = turns_of(messages)
     builder = TrajectoryBuilder()
     turns: list[Turn] = []
-    pending = renderer.prompt(conversation[: places[0]], tools)
+    pending = renderer.prompt(prompt, tools)
     ending = Ending.COMPLETED
-    for place, following in zip(places, [*places[1:], len(conversation)], strict=True):
-        token_ids = renderer.assistant(conversation[place])
+    for number, turn in enumerate(recorded):
+        token_ids = renderer.assistant(turn.message)
         if len(builder) + len(pending) + len(token_ids) > renderer.max_context:
             ending = Ending.MAX_TOKENS
             break
         builder.append_observation(pending)
         start, end = builder.append_completion(_unsampled(token_ids))
-        observed = conversation[place + 1 : following]
-        failed = {index for index, value in enumerate(messages[place + 1 : following]) if _has_failed(value)}
-        message = conversation[place]
         turns.append(
             Turn(
-                message=message,
-                results=_results(message, observed, failed),
-                heard=tuple(message for message in observed if message.role != "tool"),
+                message=turn.message,
+                results=turn.results,
+                heard=turn.heard,
+                new_tools=turn.new_tools,
                 start=start,
                 end=end,
-                places=_places(renderer, message, token_ids, start),
+                train=turn.train,
+                places=_places(renderer, turn.message, token_ids, start),
             )
         )
-        if following < len(conversation):
-            pending = renderer.observation(observed)
+        if number + 1 < len(recorded):
+            pending = renderer.observation(turn.observed)
     token_ids, action_mask, logprobs = builder.arrays()
     return Trajectory(
         trajectory_id=trajectory_id,
@@ -183,8 +178,44 @@ def from_messages(
         oldest_version=UNKNOWN_VERSION,
         newest_version=UNKNOWN_VERSION,
         ending=ending,
-        outcome=Outcome(finished=ending is Ending.COMPLETED, answer=conversation[places[-1]].content or None),
+        outcome=Outcome(finished=ending is Ending.COMPLETED, answer=recorded[-1].message.content or None),
     )
+
+
+def to_messages(trajectory: Trajectory) -> list[dict[str, Json]]:
+    """The conversation of a trajectory in OpenAI form: the inverse of `from_messages`.
+
+    Turns that are not learned from have `weight` 0, results their `status`, and new tools stand with the result that
+    brought them. A call that could not be read has no name, and its text as arguments.
+    """
+    messages = [to_openai(message) for message in trajectory.task.prompt]
+    for turn in trajectory.turns:
+        messages.append(_openai_of_turn(turn))
+        for result in turn.results:
+            answer = Message(role="tool", content=result.content, call_id=result.call_id)
+            messages.append({**to_openai(answer), "status": str(result.status)})
+        if turn.new_tools is not None and turn.results:
+            messages[-1]["tools"] = [tool.to_json() for tool in turn.new_tools]
+        messages.extend(to_openai(message) for message in turn.heard)
+    return messages
+
+
+def _openai_of_turn(turn: Turn) -> dict[str, Json]:
+    value = to_openai(turn.message)
+    if turn.message.calls:
+        value["tool_calls"] = [
+            {
+                "id": call.call_id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)}
+                if isinstance(call, ToolCall)
+                else {"name": "", "arguments": call.text},
+            }
+            for call in turn.message.calls
+        ]
+    if not turn.train:
+        value["weight"] = 0
+    return value
 
 
 def read_demonstrations(path: str | Path, renderer: Renderer) -> Iterator[Trajectory]:
@@ -239,40 +270,3 @@ def _places(renderer: Renderer, message: Message, token_ids: Sequence[int], star
     """Where the calls stand; unknown if the recorded text also holds what reads as a call and was none."""
     places = renderer.places(token_ids, at=start) if message.calls else ()
     return places if len(places) == len(message.calls) else ()
-
-
-def _numbered(messages: Iterable[Message]) -> list[Message]:
-    """Calls that were recorded without an id get one that is theirs alone."""
-    numbered: list[Message] = []
-    count = 0
-    for message in messages:
-        calls: list[Call] = []
-        for call in message.calls:
-            calls.append(replace(call, call_id=call.call_id or f"call_{count}"))
-            count += 1
-        numbered.append(replace(message, calls=tuple(calls)))
-    return numbered
-
-
-def _has_failed(message: Mapping[str, Json]) -> bool:
-    return message.get("role") == "tool" and message.get("status") == "failed"
-
-
-def _results(message: Message, observed: Sequence[Message], failed: Set[int]) -> tuple[ToolResult, ...]:
-    """The recorded answers to the calls, by id where the record has ids, else in order."""
-    answers = [
-        ToolResult(
-            call_id=answer.call_id,
-            status=ToolStatus.FAILED if index in failed else ToolStatus.OK,
-            content=answer.content,
-        )
-        for index, answer in enumerate(observed)
-        if answer.role == "tool"
-    ]
-    by_id = {answer.call_id: answer for answer in answers if answer.call_id}
-    results: list[ToolResult] = []
-    for index, call in enumerate(message.calls):
-        answer = by_id.get(call.call_id) or (answers[index] if index < len(answers) and not by_id else None)
-        if answer is not None:
-            results.append(replace(answer, call_id=call.call_id))
-    return tuple(results)

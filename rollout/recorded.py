@@ -1,4 +1,9 @@
-"""Reading files of recorded conversations in OpenAI form: one clear error for each bad line."""
+"""Reading files of recorded conversations in OpenAI form: one clear error for each bad line.
+
+Three fields are understood beside that form. `weight` 0 of an assistant message (as in OpenAI's files for fine-tuning)
+keeps it as context and out of the loss; only then may its calls be unreadable. `status` of a tool message is what
+became of the call, and `tools` of one are the tools that are offered from then on.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envs.types import Json, Message, Task, ToolCall, ToolSpec
+from envs.types import Call, Json, MalformedCall, Message, Task, ToolCall, ToolResult, ToolSpec, ToolStatus
+from rollout.parsers import arguments_of_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +54,12 @@ def read_recorded(path: str | Path) -> Iterator[Recorded]:
             raise ValueError(f"{row.where}: {error}") from error
 
 
-def recorded_of(row: Row) -> Recorded:
+def recorded_of(row: Row, *, unreadable_calls: bool = False) -> Recorded:
     """The conversation of a row.
+
+    Args:
+        row: of a file.
+        unreadable_calls: as of `message_of_openai`.
 
     Raises:
         ValueError: it holds none; says what was expected, and not where.
@@ -58,10 +68,139 @@ def recorded_of(row: Row) -> Recorded:
     if not messages:
         raise ValueError("messages: expected at least one")
     tools = tools_of(row.value)
-    roles = roles_of(messages, "messages")
-    if "assistant" not in roles or roles[0] == "assistant":
-        raise ValueError("messages: expected an assistant message, and one of the user before it")
+    turns_of(messages, unreadable_calls=unreadable_calls)
     return Recorded(where=row.where, messages=tuple(messages), tools=tools)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTurn:
+    """One assistant message of a conversation and what came back."""
+
+    place: int
+    """Index of the message in the conversation."""
+    message: Message
+    """Every call has an id of its own."""
+    observed: tuple[Message, ...]
+    """The messages up to the next assistant message."""
+    results: tuple[ToolResult, ...]
+    """The recorded answers to the calls, in the order of the calls; "ok" where the record states no status."""
+    stated: frozenset[str]
+    """Ids of the calls whose status is stated."""
+    new_tools: tuple[ToolSpec, ...] | None
+    """The tools offered from then on; None: unchanged."""
+    train: bool
+    """Whether the message is to be learned from."""
+
+    @property
+    def heard(self) -> tuple[Message, ...]:
+        """What was said beside the results."""
+        return tuple(message for message in self.observed if message.role != "tool")
+
+
+def turns_of(
+    messages: Sequence[Mapping[str, Json]], *, unreadable_calls: bool = False
+) -> tuple[tuple[Message, ...], list[RecordedTurn]]:
+    """The prompt of a conversation, and its turns.
+
+    Raises:
+        ValueError: a message is not in OpenAI form, or none is of the assistant, or none comes before it.
+    """
+    conversation = _numbered(
+        [
+            message_of_openai(message, f"messages[{index}]", unreadable_calls=unreadable_calls)
+            for index, message in enumerate(messages)
+        ]
+    )
+    places = [index for index, message in enumerate(conversation) if message.role == "assistant"]
+    if not places or places[0] == 0:
+        raise ValueError("messages: expected an assistant message, and one of the user before it")
+    turns = []
+    for place, following in zip(places, [*places[1:], len(conversation)], strict=True):
+        message, observed = conversation[place], conversation[place + 1 : following]
+        statuses = [_status(value) for value in messages[place + 1 : following]]
+        results, stated = _results(message, observed, statuses)
+        turns.append(
+            RecordedTurn(
+                place=place,
+                message=message,
+                observed=tuple(observed),
+                results=results,
+                stated=stated,
+                new_tools=_new_tools(messages, place + 1, following),
+                train=_weight(messages[place], f"messages[{place}]") != 0,
+            )
+        )
+    return tuple(conversation[: places[0]]), turns
+
+
+def _numbered(messages: Sequence[Message]) -> list[Message]:
+    """Calls that were recorded without an id get one that is theirs alone."""
+    numbered: list[Message] = []
+    count = 0
+    for message in messages:
+        calls: list[Call] = []
+        for call in message.calls:
+            calls.append(replace(call, call_id=call.call_id or f"call_{count}"))
+            count += 1
+        numbered.append(replace(message, calls=tuple(calls)))
+    return numbered
+
+
+def _results(
+    message: Message, observed: Sequence[Message], statuses: Sequence[ToolStatus | None]
+) -> tuple[tuple[ToolResult, ...], frozenset[str]]:
+    """The recorded answers to the calls, by id where the record has ids, else in order; and whose status is stated."""
+    answers = [
+        (ToolResult(call_id=answer.call_id, status=status or ToolStatus.OK, content=answer.content), status is not None)
+        for answer, status in zip(observed, statuses, strict=True)
+        if answer.role == "tool"
+    ]
+    by_id = {answer.call_id: (answer, stated) for answer, stated in answers if answer.call_id}
+    results: list[ToolResult] = []
+    stated_ids: list[str] = []
+    for index, call in enumerate(message.calls):
+        found = by_id.get(call.call_id) or (answers[index] if index < len(answers) and not by_id else None)
+        if found is not None:
+            results.append(replace(found[0], call_id=call.call_id))
+            if found[1]:
+                stated_ids.append(call.call_id)
+    return tuple(results), frozenset(stated_ids)
+
+
+def _status(message: Mapping[str, Json]) -> ToolStatus | None:
+    """The stated status of a tool message; None: none, or a word of the user's own."""
+    status = message.get("status") if message.get("role") == "tool" else None
+    if status == "error":
+        return ToolStatus.FAILED
+    return ToolStatus(status) if status in _STATUSES else None
+
+
+_STATUSES = frozenset(map(str, ToolStatus))
+
+
+def _new_tools(messages: Sequence[Mapping[str, Json]], start: int, end: int) -> tuple[ToolSpec, ...] | None:
+    for index in range(start, end):
+        message = messages[index]
+        if message["role"] == "tool" and message.get("tools") is not None:
+            where = f"messages[{index}].tools"
+            if not isinstance(message["tools"], list):
+                raise ValueError(f"{where}: expected a list, got {shown(message['tools'])}")
+            return tuple(_tool_of_openai(tool, f"{where}[{n}]") for n, tool in enumerate(message["tools"]))
+    return None
+
+
+def _weight(message: Mapping[str, Json], where: str) -> Json:
+    """The weight of an assistant message: 0 or 1.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    weight = message.get("weight", 1)
+    if weight is None:
+        return 1
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise ValueError(f"{where}.weight: expected 0 (context only) or 1, got {shown(weight)}")
+    return weight
 
 
 def recorded_task(recorded: Recorded, task_id: str) -> Task:
@@ -71,7 +210,7 @@ def recorded_task(recorded: Recorded, task_id: str) -> Task:
 
 def task_of_messages(messages: Sequence[Json], tools: tuple[ToolSpec, ...], task_id: str) -> Task:
     """A task with no known truth: its prompt is what stands before the first message of the assistant."""
-    read = [message_of_openai(message, "messages") for message in messages]
+    read = [message_of_openai(message, "messages", unreadable_calls=True) for message in messages]
     roles = [message.role for message in read]
     prompt = read[: roles.index("assistant")] if "assistant" in roles else read
     return Task(task_id=task_id, prompt=tuple(prompt), tools=tools, kind="recorded")
@@ -86,8 +225,14 @@ def roles_of(messages: Sequence[Json], name: str) -> list[str]:
     return [message_of_openai(message, f"{name}[{index}]").role for index, message in enumerate(messages)]
 
 
-def message_of_openai(value: Json, where: str) -> Message:
-    """One message in OpenAI form; `where` names it in errors.
+def message_of_openai(value: Json, where: str, *, unreadable_calls: bool = False) -> Message:
+    """One message in OpenAI form.
+
+    Args:
+        value: the message.
+        where: names it in errors.
+        unreadable_calls: calls whose arguments are no JSON object become malformed calls; else they are refused, unless
+            the message has the weight 0.
 
     Raises:
         ValueError: it is not in that form.
@@ -102,10 +247,13 @@ def message_of_openai(value: Json, where: str) -> Message:
         raise ValueError(f"{where}.tool_calls: expected a list, got {shown(calls)}")
     if calls and role != "assistant":
         raise ValueError(f"{where}.tool_calls: only an assistant message has calls, not one of {role}")
+    if "weight" in value and role != "assistant":
+        raise ValueError(f"{where}.weight: only an assistant message has one, not one of {role}")
+    read = _any_call if unreadable_calls or (role == "assistant" and _weight(value, where) == 0) else _call_of_openai
     return Message(
         role=role,
         content=_content_of_openai(value.get("content"), f"{where}.content"),
-        calls=tuple(_call_of_openai(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(calls)),
+        calls=tuple(read(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(calls)),
         call_id=str(value.get("tool_call_id") or ""),
     )
 
@@ -131,10 +279,31 @@ def _call_of_openai(value: Json, where: str) -> ToolCall:
         try:
             arguments = json.loads(arguments or "{}")
         except ValueError as error:
-            raise ValueError(f"{where}.arguments: invalid JSON: {error}") from error
+            raise ValueError(f"{where}.arguments: invalid JSON: {error}; {_UNREADABLE}") from error
     if not isinstance(arguments, Mapping):
-        raise ValueError(f"{where}.arguments: expected an object, got {shown(arguments)}")
+        raise ValueError(f"{where}.arguments: expected an object, got {shown(arguments)}; {_UNREADABLE}")
     return ToolCall(call_id=str(value.get("id") or ""), name=function["name"], arguments=dict(arguments))
+
+
+_UNREADABLE = 'such a call is context only: its message needs "weight": 0 (tether data mask-errors gives it)'
+
+
+def _any_call(value: Json, where: str) -> Call:
+    """A call, or what was meant as one: without a name, the arguments are all that was written."""
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping):
+        raise ValueError(f"{where}: expected a function with a name, got {shown(value)}")
+    name, arguments, call_id = function.get("name"), function.get("arguments"), str(value.get("id") or "")
+    if isinstance(arguments, Mapping) and isinstance(name, str) and name:
+        return ToolCall(call_id=call_id, name=name, arguments=dict(arguments))
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    if not isinstance(name, str) or not name:
+        return MalformedCall(call_id=call_id, text=text, reason="no name")
+    call = arguments_of_json(name, text or "{}")
+    if isinstance(call, MalformedCall):
+        text = f'{{"name": {json.dumps(name)}, "arguments": {text}}}'
+        return MalformedCall(call_id=call_id, text=text, reason=call.reason)
+    return replace(call, call_id=call_id)
 
 
 def tools_of(row: Mapping[str, Json]) -> tuple[ToolSpec, ...]:

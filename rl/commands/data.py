@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rl.commands import add_command
 
-STAGES: tuple[str, ...] = ()
+STAGES = ("mask-errors",)
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -29,6 +30,23 @@ Records = Callable[[], Iterator[Mapping[str, Json]]]
 def has_known_suffix(path: Path) -> bool:
     """Whether the name of a file says how it is written."""
     return path.name.endswith(SUFFIXES)
+
+
+def num_rows(path: Path) -> int | None:
+    """How many rows a file has, blank lines counted; None: it cannot be told, and reading it will say why."""
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            try:
+                return pq.read_metadata(path).num_rows
+            except pa.ArrowException:
+                return None
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def write_records(path: Path, records: Records) -> int:

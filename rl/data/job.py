@@ -101,8 +101,8 @@ class Done:
 Work = Callable[[Done], Iterator[Item]]
 """Gives the items that follow those that are done, in order. The items depend on the job alone."""
 
-Figures = Callable[[Mapping[str, int]], Mapping[str, Json]]
-"""Further figures of the summary, from its counts."""
+Figures = Callable[[Mapping[str, int]], Mapping[str, float]]
+"""Shares for the summary, from its counts."""
 
 
 def run_job(job: Job, work: Work, *, total: int | None, unit: str = "rows", figures: Figures | None = None) -> int:
@@ -143,14 +143,14 @@ def run_job(job: Job, work: Work, *, total: int | None, unit: str = "rows", figu
             "num_items": done.num_items,
             "num_records": num_records,
             "counts": _nested(done.counts),
-            **(figures(done.counts) if figures else {}),
+            "figures": dict(figures(done.counts)) if figures else {},
             "seconds": round(time.monotonic() - started, 3),
             **made,
         }
         with replacing(job.summary) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         job.partial.unlink()
-    _tell(console, job, done.counts, num_records, seconds=time.monotonic() - started, unit=unit, num=done.num_items)
+    _tell(console, job, summary, unit=unit)
     return 0
 
 
@@ -315,15 +315,16 @@ def _nested(counts: Mapping[str, int]) -> dict[str, Json]:
     return found
 
 
-def _tell(
-    console: Console, job: Job, counts: Mapping[str, int], num_records: int, *, seconds: float, unit: str, num: int
-) -> None:
-    for name, value in _nested(counts).items():
+def _tell(console: Console, job: Job, summary: Mapping[str, Json], *, unit: str) -> None:
+    for name, value in summary["counts"].items():
         entries = value if isinstance(value, dict) else {"": value}
         for entry, number in sorted(entries.items(), key=lambda pair: -pair[1]):
             console.print(f"{number:>9} {f'{name}: {entry}' if entry else name}", markup=False, soft_wrap=True)
+    for name, share in summary["figures"].items():
+        console.print(f"{share:>9.2%} {name}", markup=False, soft_wrap=True)
     console.print(
-        f"{num_records} records of {num} {unit} in {duration(seconds)}; {job.out}, {job.summary.name}",
+        f"{summary['num_records']} records of {summary['num_items']} {unit} in {duration(summary['seconds'])}; "
+        f"{job.out}, {job.summary.name}",
         markup=False,
         soft_wrap=True,
     )
