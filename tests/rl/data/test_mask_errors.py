@@ -50,9 +50,8 @@ def kinds(record: dict[str, Any]) -> list[tuple[int, str, str]]:
     """(message, kind, evidence) of each fault that masks by default."""
     recorded = recorded_of(Row(number=1, where="here", value=record), unreadable_calls=True)
     _, turns = turns_of(recorded.messages, unreadable_calls=True)
-    return [
-        (fault.message, fault.kind, fault.evidence) for fault in structured_faults(recorded, turns, known_of(record))
-    ]
+    faults = structured_faults(recorded, turns, known_of(record))
+    return [(fault.message, fault.kind, fault.evidence) for fault in faults if fault.kind in DEFAULT_KINDS]
 
 
 def released(record: dict[str, Any]) -> list[tuple[int, str]]:
