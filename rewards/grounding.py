@@ -22,7 +22,7 @@ from rollout.trajectory import Trajectory
 
 _WORDS = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?%?")
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 )
 """Letters of scripts that write words without spaces, or glue endings to them."""
@@ -94,7 +94,7 @@ class Context:
             return not text or text in self._plain
         if self._holds_phrase(words) or text in ("true", "false"):
             return True
-        if _UNSPACED.search(text) and text.replace(" ", "") in self._plain.replace(" ", ""):
+        if UNSPACED.search(text) and text.replace(" ", "") in self._plain.replace(" ", ""):
             return True
         moment = self._moments.holds(text)
         if moment is not None:

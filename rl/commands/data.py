@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rl.commands import add_command
 
-STAGES = ("mask-errors",)
+STAGES = ("mask-errors", "reliability")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,77 @@
+"""Make tasks in which a deferral is due: unchanged, missing-argument and unmatched-tools variants (Relign's synthesis).
+
+IN is a task file, a file of conversations, a benchmark as NAME:DIR, or train, heldout or real (the tool world). OUT is
+a task file for `source.tasks` of a recipe and `tether eval --tasks`; with --conversations, demonstrations of the tasks
+for `source.conversations`.
+
+  missing_argument   one required value is cut out of the request; right is talk_to_user, then the call. Nothing may
+                     give the value: not the rest of the conversation, nor a default or the document of the parameter,
+                     nor another tool.
+  unmatched_tools    the tools of another task; right is change_tools, which in two of three tasks brings the tools that
+                     serve. No tool may serve: none is called like one that does, has its parameters, shares two words
+                     with the request and the documents of the tools that serve, or serves anything, as a search does.
+
+What cannot be proven is left out, and counted with the reason.
+
+  tether data reliability train --num 1000 --out tasks.jsonl
+  tether data reliability my_tasks.jsonl --out variants.parquet --all
+  tether data reliability bfcl:DIR --out demonstrations.jsonl --conversations
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rl.errors import BadInput
+
+DEFAULT_SHARES = "0.4,0.3,0.3"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("dataset", metavar="IN")
+    parser.add_argument("--num", type=int, default=1000, metavar="N", help="tasks of the tool world (default: 1000)")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--shares",
+        default=DEFAULT_SHARES,
+        metavar="A,B,C",
+        help=f"of unchanged, missing_argument and unmatched_tools; a task gets one of them (default: {DEFAULT_SHARES})",
+    )
+    group.add_argument("--all", action="store_true", help="every variant of every task")
+    parser.add_argument("--conversations", action="store_true", help="write demonstrations and not tasks")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the variants and say how many there are."""
+    from rl.data.datasets import read_dataset
+    from rl.data.job import Job, run_job
+    from rl.data.reliability import VARIANTS, Variants
+
+    shares = None if arguments.all else dict(zip(VARIANTS, _shares(arguments.shares), strict=True))
+    dataset = read_dataset(arguments.dataset, num=arguments.num, seed=arguments.seed)
+    job = Job(
+        command="reliability",
+        out=arguments.out,
+        inputs=dataset.inputs,
+        settings={
+            "dataset": arguments.dataset,
+            "num": len(dataset.tasks),
+            "shares": shares,
+            "conversations": arguments.conversations,
+        },
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
+    )
+    work = Variants(dataset.tasks, seed=arguments.seed, shares=shares, conversations=arguments.conversations)
+    return run_job(job, work, total=work.num_items, unit="variants" if arguments.all else "tasks")
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if len(shares) != 3 or any(share < 0 for share in shares) or not sum(shares) > 0:
+        raise BadInput(f"--shares {text!r}: expected three numbers, none negative and not all 0")
+    return shares
