@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from envs.actions import CHANGE_TOOLS, DEFERRALS, TALK_TO_USER
+from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, TALK_TO_USER
 from envs.schema import check
 from envs.toolworld import Demonstrator, ToolWorldEnv
 from envs.toolworld.catalogue import spoken
@@ -142,6 +142,8 @@ def _expect_gold(task: Task) -> None:
     """
     if task.reference is None:
         raise Dropped("its right calls are unknown")
+    if any(tool.name in ACTION_NAMES for tool in task.tools):
+        raise Dropped("a tool of it is called like an action")
     offered = {tool.name: tool for tool in task.tools}
     later = {tool.name: tool for tool in map(ToolSpec.from_json, task.facts.get("new_tools") or ())}
     for call, wanted in zip(gold_calls(task), task.reference, strict=True):

@@ -31,6 +31,8 @@ _APART = re.compile(
 _HANGING = re.compile(rf"\b(?:between|and|or|is|are|was|has|have|named|than|=|{_TO}|{_ARTICLE})\s*$", re.IGNORECASE)
 _CUT_OFF = re.compile(r"^\s*(?:$|[.?!,;:)]|(?:and|or)\b)", re.IGNORECASE)
 """Together: a word that asks for one more, and none comes."""
+_PAIR = re.compile(r"\b(?:between|both|either)\b[^.?!;]*$", re.IGNORECASE)
+"""Asks for two."""
 
 
 def without_value(request: str, name: str, value: Json, others: Mapping[str, Json]) -> str | None:
@@ -99,7 +101,7 @@ def _joined(left: str, right: str, others: Mapping[str, Json]) -> str | None:
             right = re.sub(r"^\s*\)", "", right)
     elif separated:
         left = left[: separated.start()]
-    if _HANGING.search(left) and _CUT_OFF.match(right):
+    if (_HANGING.search(left) and _CUT_OFF.match(right)) or (separated and _PAIR.search(left)):
         return None
     return f"{left} {right}" if left.strip() else re.sub(r"^[\s,;:]+", "", right)
 
