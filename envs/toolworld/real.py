@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 
@@ -12,12 +13,19 @@ from envs.toolworld.catalogue import Split, WorldTool, result_fields, spoken
 from envs.types import ToolSpec
 
 
-class RealCatalogue:
-    """The documents of one split. Their results are simulated like those of all tools of the world."""
+class DocumentCatalogue:
+    """A list of tools. Their results are simulated like those of all tools of the world."""
 
-    def __init__(self, split: Split) -> None:
-        self.tools = _load(split)
+    def __init__(self, tools: Sequence[WorldTool]) -> None:
+        """Keep the tools.
+
+        Raises:
+            ValueError: none of them needs an argument.
+        """
+        self.tools = tools
         self._askable = [tool for tool in self.tools if tool.spec.required]
+        if not self._askable:
+            raise ValueError("expected tools that require an argument, found none")
         self._by_word: dict[str, list[WorldTool]] = {}
         self._by_start: dict[str, list[WorldTool]] = {}
         for tool in self.tools:
@@ -39,6 +47,18 @@ class RealCatalogue:
         other = rng.choice(near if len(near) > 1 else self.tools)
         # The same words in another order would serve the same request.
         return self.sample(rng) if set(other.phrase.split()) == set(tool.phrase.split()) else other
+
+
+class RealCatalogue(DocumentCatalogue):
+    """The API documents of one split."""
+
+    def __init__(self, split: Split) -> None:
+        super().__init__(_load(split))
+
+
+def world_tool(spec: ToolSpec) -> WorldTool:
+    """A document of which no results are known: they follow from its name."""
+    return WorldTool(spec=spec, phrase=spoken(spec.name.replace(".", " ")), results=result_fields(spec.name))
 
 
 @lru_cache(maxsize=2)

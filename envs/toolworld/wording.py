@@ -51,6 +51,14 @@ _CONNECTORS = (
     ", after that {do2} with the {link} from it{more2}",
     " and then use its {link} to {do2}{args2}",
 )
+_FOLLOWERS = (
+    ", then {do2}{args2}",
+    ", after that {do2}{args2}",
+    ". then {do2}{args2}",
+    ". after that {do2}{args2}",
+    " and then {do2}{args2}",
+    ", and next {do2}{args2}",
+)
 _JOINTS = (" and ", " and also ", "; ", "; also ", ", then ", ". ", ", also ", " and then ", " and to ")
 
 T = TypeVar("T")
@@ -186,6 +194,38 @@ def parallel_request(rng: random.Random, split: Split, calls: Sequence[tuple[Wor
         items = list(arguments.items())
         clauses.append(_phrase(rng, tool) + _arguments(rng, style, items))
     return _sentence(rng, frame.format(all=joint.join(clauses)))
+
+
+def sequence_request(
+    rng: random.Random, split: Split, calls: Sequence[tuple[WorldTool, Mapping[str, Json]]], links: Sequence[str]
+) -> str:
+    """A request for several calls one after the other.
+
+    Args:
+        rng: chooses the pieces.
+        split: on whose side of the split their combination lies.
+        calls: the tools, each with the arguments that the user gives.
+        links: for each call but the first, the parameter whose value comes from the result before it; "" for none.
+    """
+    greeting, ask, closing, *between = _sequence(rng, split, links)
+    style = rng.choice(STYLES[split])
+    items = [[_item(rng, style, name, value) for name, value in given.items()] for _, given in calls]
+    text = ask.format(do=_phrase(rng, calls[0][0]) + style.write(items[0]))
+    for (tool, _), written, link, joint in zip(calls[1:], items[1:], links, between, strict=True):
+        more = f" and {style.separator.join(written)}" if link and written else style.write(written)
+        args = style.write(written)
+        text += joint.format(do2=_phrase(rng, tool), link=_label(rng, link), args2=args, more2=more)
+    return _sentence(rng, greeting + text + closing)
+
+
+def _sequence(rng: random.Random, split: Split, links: Sequence[str]) -> tuple[str, ...]:
+    """Greeting, ask, closing, and what joins each clause to the one before it: a combination of that split."""
+    while True:
+        between = [rng.choice(_CONNECTORS if link else _FOLLOWERS) for link in links]
+        pieces = (rng.choice(_GREETINGS[:-1]), rng.choice(_ASKS), rng.choice((".", "?")), *between)
+        digest = hashlib.sha256(repr(pieces).encode()).digest()
+        if (digest[0] % _HELDOUT_ONE_IN == 0) == (split == "heldout"):
+            return pieces
 
 
 def value_text(value: Json) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rl.commands import add_command
 
-STAGES = ("mask-errors", "reliability")
+STAGES = ("mask-errors", "reversed", "reliability", "contamination")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from envs.actions import ACTIONS
+from envs.toolworld import Demonstrator, ToolWorldEnv
+from envs.toolworld.demonstrator import NO_ERRORS
 from envs.types import Json, Message, Outcome, Step, Task
 from rollout.demonstrations import DemonstrationPolicy, to_messages
 from rollout.episode import MakeEnv
@@ -47,6 +49,12 @@ async def play(task: Task, make_env: MakeEnv, policy: DemonstrationPolicy, *, ma
         outcome: Outcome = await env.close()
     bare = unrendered(task, (), tools=(*task.tools, *ACTIONS))
     return replace(bare, turns=tuple(turns), ending=ending, outcome=outcome)
+
+
+async def right_episode(task: Task) -> Trajectory:
+    """The episode of a task of the tool world that makes its right calls, and finishes with its answer."""
+    demonstrator = Demonstrator(task, error_rates=NO_ERRORS)
+    return await play(task, ToolWorldEnv, demonstrator, max_turns=len(task.reference or ()) + 1)
 
 
 def conversation_of(trajectory: Trajectory) -> dict[str, Json]:

@@ -27,6 +27,8 @@ from envs.types import Json
 from rl.console import duration, make_console, make_progress
 from rl.data.files import has_known_suffix, replacing, write_records
 from rl.errors import BadInput
+from rl.report.console import table
+from rl.report.rows import Cells
 from rl.report.summary import provenance
 
 SECONDS_BETWEEN_FLUSHES = 0.2
@@ -105,7 +107,15 @@ Figures = Callable[[Mapping[str, int]], Mapping[str, float]]
 """Shares for the summary, from its counts."""
 
 
-def run_job(job: Job, work: Work, *, total: int | None, unit: str = "rows", figures: Figures | None = None) -> int:
+def run_job(
+    job: Job,
+    work: Work,
+    *,
+    total: int | None,
+    unit: str = "rows",
+    figures: Figures | None = None,
+    cells: Callable[[Mapping[str, int]], Cells] | None = None,
+) -> int:
     """Do what is left of a job, write its output and say what it came to. Returns the exit code.
 
     Args:
@@ -114,6 +124,7 @@ def run_job(job: Job, work: Work, *, total: int | None, unit: str = "rows", figu
         total: number of items, if it is known.
         unit: what an item is, in the plural.
         figures: adds to the summary.
+        cells: the counts as a table, which is printed in their place.
 
     Raises:
         BadInput: the output cannot be written there, or stands there, or was begun by another call.
@@ -150,7 +161,9 @@ def run_job(job: Job, work: Work, *, total: int | None, unit: str = "rows", figu
         with replacing(job.summary) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         job.partial.unlink()
-    _tell(console, job, summary, unit=unit)
+    if cells:
+        console.print(table(cells(done.counts)))
+    _tell(console, job, summary, unit=unit, counts={} if cells else summary["counts"])
     return 0
 
 
@@ -315,8 +328,8 @@ def _nested(counts: Mapping[str, int]) -> dict[str, Json]:
     return found
 
 
-def _tell(console: Console, job: Job, summary: Mapping[str, Json], *, unit: str) -> None:
-    for name, value in summary["counts"].items():
+def _tell(console: Console, job: Job, summary: Mapping[str, Json], *, unit: str, counts: Mapping[str, Json]) -> None:
+    for name, value in counts.items():
         entries = value if isinstance(value, dict) else {"": value}
         for entry, number in sorted(entries.items(), key=lambda pair: -pair[1]):
             console.print(f"{number:>9} {f'{name}: {entry}' if entry else name}", markup=False, soft_wrap=True)

@@ -15,15 +15,13 @@ from dataclasses import replace
 
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, TALK_TO_USER
 from envs.schema import check
-from envs.toolworld import Demonstrator, ToolWorldEnv
 from envs.toolworld.catalogue import spoken
-from envs.toolworld.demonstrator import NO_ERRORS
 from envs.types import Json, Message, Task, TaskKind, ToolCall, ToolSpec
 from rewards.gold import gold_calls
 from rewards.grounding import UNSPACED, Context, is_paging, schema_grounds
 from rewards.matching import alternatives, normalise
 from rewards.task_class import words
-from rl.data.conversations import conversation_of, play
+from rl.data.conversations import conversation_of, right_episode
 from rl.data.job import Done, Item
 from rl.data.requests import without_value
 
@@ -367,9 +365,7 @@ def demonstration(task: Task) -> dict[str, Json]:
     """A conversation in which the task is done rightly: the whole of it where the results of its tools are known, else
     the first turn alone, which Relign's data consists of.
     """
-    trajectory = asyncio.run(
-        play(task, ToolWorldEnv, Demonstrator(task, error_rates=NO_ERRORS), max_turns=len(task.reference or ()) + 1)
-    )
+    trajectory = asyncio.run(right_episode(task))
     results: Mapping[str, Json] = task.facts.get("results") or {}
     if any(call.name not in results for call in task.reference or () if call.name not in DEFERRALS):
         trajectory = replace(trajectory, turns=trajectory.turns[:1])

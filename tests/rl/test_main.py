@@ -1,9 +1,11 @@
+import json
 import subprocess
 import sys
 
 import pytest
 
 from rl.__main__ import COMMANDS, main
+from rl.commands.data import STAGES
 from rl.config import find, load
 from rl.errors import BadInput
 
@@ -41,6 +43,31 @@ def test_help_imports_nothing_heavy():
     found = light("--help")
     assert found.returncode == 0, found.stderr
     assert all(name in found.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reversed", "procedural", "--num", "5"),
+        ("reliability", "train", "--num", "20"),
+        ("contamination", "train", "--num", "20", "--against", "heldout"),
+        ("mask-errors", "made.jsonl"),
+    ],
+)
+def test_data_is_made_without_anything_heavy(tmp_path, words):
+    record = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi."}], "tools": []}
+    (tmp_path / "made.jsonl").write_text(json.dumps(record))
+    found = light("data", *words, "--out", "out.jsonl", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "out.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_kind_of_data_explains_itself_with_an_example(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["data", name, "--help"])
+    assert caught.value.code == 0
+    assert f"  tether data {name} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", COMMANDS)
