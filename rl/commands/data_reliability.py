@@ -11,7 +11,8 @@ for `source.conversations`.
                      serve. No tool may serve: none is called like one that does, has its parameters, shares two words
                      with the request and the documents of the tools that serve, or serves anything, as a search does.
 
-What cannot be proven is left out, and counted with the reason.
+What cannot be proven is left out, and counted with the reason. With --judge a language model must also call every
+unmatched tool irrelevant.
 
   tether data reliability train --num 1000 --out tasks.jsonl
   tether data reliability my_tasks.jsonl --out variants.parquet --all
@@ -21,8 +22,13 @@ What cannot be proven is left out, and counted with the reason.
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from rl.errors import BadInput
+
+if TYPE_CHECKING:
+    from rl.data.reliability import Irrelevance
 
 DEFAULT_SHARES = "0.4,0.3,0.3"
 
@@ -40,6 +46,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--all", action="store_true", help="every variant of every task")
     parser.add_argument("--conversations", action="store_true", help="write demonstrations and not tasks")
+    group = parser.add_argument_group("language model")
+    group.add_argument("--judge", metavar="URL", help="OpenAI-compatible; the key is taken from OPENAI_API_KEY")
+    group.add_argument("--judge-model", metavar="NAME", help="its name at the endpoint")
+    group.add_argument(
+        "--judge-requests", type=int, default=10_000, metavar="N", help="what it may cost (default: 10000)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     from rl.data.job import Job, run_job
     from rl.data.reliability import VARIANTS, Variants
 
+    if (arguments.judge is None) != (arguments.judge_model is None):
+        raise BadInput("--judge and --judge-model: expected both or none")
     shares = None if arguments.all else dict(zip(VARIANTS, _shares(arguments.shares), strict=True))
     dataset = read_dataset(arguments.dataset, num=arguments.num, seed=arguments.seed)
     job = Job(
@@ -59,12 +73,28 @@ def run(arguments: argparse.Namespace) -> int:
             "num": len(dataset.tasks),
             "shares": shares,
             "conversations": arguments.conversations,
+            "judge": arguments.judge_model,
         },
         seed=arguments.seed,
         overwrite=arguments.overwrite,
     )
-    work = Variants(dataset.tasks, seed=arguments.seed, shares=shares, conversations=arguments.conversations)
-    return run_job(job, work, total=work.num_items, unit="variants" if arguments.all else "tasks")
+    with _irrelevance(arguments) as irrelevance:
+        work = Variants(
+            dataset.tasks,
+            seed=arguments.seed,
+            shares=shares,
+            conversations=arguments.conversations,
+            irrelevance=irrelevance,
+        )
+        return run_job(job, work, total=work.num_items, unit="variants" if arguments.all else "tasks")
+
+
+def _irrelevance(arguments: argparse.Namespace) -> AbstractContextManager[Irrelevance | None]:
+    if arguments.judge is None:
+        return nullcontext()
+    from rl.data.relevance import judged_irrelevance
+
+    return judged_irrelevance(arguments.judge, arguments.judge_model, max_requests=arguments.judge_requests)
 
 
 def _shares(text: str) -> list[float]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from envs.actions import ACTION_NAMES
-from envs.types import Json, Task
+from envs.types import Json, Task, ToolSpec
 from rl.data.datasets import DataSet
 from rl.data.job import Done, Item
 from rl.data.overlap import NGRAM, TextIndex, ToolIndex, plain_name, plain_signature, request_of
@@ -46,7 +46,7 @@ class Overlaps:
             texts = self._texts[other.name] = TextIndex(ngram)
             for task in other.tasks:
                 texts.add(task.task_id, request_of(task))
-            self._tools[other.name] = ToolIndex(other.tools())
+            self._tools[other.name] = ToolIndex(_tools(other.tools()))
 
     def __call__(self, done: Done) -> Iterator[Item]:
         """The tasks that are not done."""
@@ -62,7 +62,7 @@ class Overlaps:
         called = {call.name for call in task.reference or ()} - ACTION_NAMES
         for name, texts in self._texts.items():
             tools, nearest = self._tools[name], texts.nearest(request)
-            shared = [tool.name for tool in task.tools if plain_name(tool.name) in tools.names]
+            shared = [tool.name for tool in _tools(task.tools) if plain_name(tool.name) in tools.names]
             counts[f"{name}/{EXACT}"] = int(nearest is not None and nearest.exact)
             counts[f"{name}/{OVERLAPPING}"] = int(nearest is not None and nearest.containment >= self._threshold)
             counts[f"{name}/{OFFERED}"] = int(bool(shared))
@@ -72,17 +72,22 @@ class Overlaps:
                 "containment": round(nearest.containment, 4) if nearest else 0.0,
                 "nearest": nearest.name if nearest else None,
                 "tools": shared,
-                "signatures": [tool.name for tool in task.tools if plain_signature(tool) in tools.signatures],
+                "signatures": [tool.name for tool in _tools(task.tools) if plain_signature(tool) in tools.signatures],
             }
         return {"id": task.task_id, "request": request, "overlaps": found}, counts
 
     def _distinct_tools(self) -> Counter[str]:
-        mine = ToolIndex(self._dataset.tools())
+        mine = ToolIndex(_tools(self._dataset.tools()))
         counts = Counter({TOOLS: len(mine.names), DISTINCT: len(mine.signatures)})
         for name, tools in self._tools.items():
             counts[f"{name}/{NAMES}"] = len(mine.names & tools.names)
             counts[f"{name}/{SIGNATURES}"] = len(mine.signatures & tools.signatures)
         return counts
+
+
+def _tools(tools: Iterable[ToolSpec]) -> list[ToolSpec]:
+    """The tools without those that end or defer, which every data set may have."""
+    return [tool for tool in tools if plain_name(tool.name).replace(" ", "_") not in ACTION_NAMES]
 
 
 def cells(counts: Mapping[str, int]) -> Cells:

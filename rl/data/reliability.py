@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, TALK_TO_USER
@@ -63,11 +63,21 @@ class Dropped(ValueError):
     """No variant can be made of a task of which it could be proven that it is right."""
 
 
+Irrelevance = Callable[[str, Sequence[ToolSpec]], Sequence[bool]]
+"""Whether each of some tools surely has nothing to do with a request."""
+
+
 class Variants:
     """The work of `tether data reliability`: a variant of each task, or each variant of it."""
 
     def __init__(
-        self, tasks: Sequence[Task], *, seed: int, shares: Mapping[str, float] | None, conversations: bool = False
+        self,
+        tasks: Sequence[Task],
+        *,
+        seed: int,
+        shares: Mapping[str, float] | None,
+        conversations: bool = False,
+        irrelevance: Irrelevance | None = None,
     ) -> None:
         """Say what to make.
 
@@ -76,8 +86,10 @@ class Variants:
             seed: decides which variant a task gets, which value is taken away and which tools come.
             shares: of each variant; every task gets one by chance. None: every task gets each of them.
             conversations: give demonstrations of the tasks and not the tasks.
+            irrelevance: as of `make_variant`.
         """
         self._tasks = tasks
+        self._irrelevance = irrelevance
         self._seed = seed
         self._shares = shares
         self._record = demonstration if conversations else Task.to_json
@@ -102,14 +114,20 @@ class Variants:
         else:
             variant = VARIANTS[place]
         try:
-            made = make_variant(variant, task, self._tasks, rng)
+            made = make_variant(variant, task, self._tasks, rng, self._irrelevance)
         except Dropped as reason:
             return Item(counts={f"dropped/{variant}, {reason}": 1})
         origin = {"index": index, "task_id": task.task_id, "variant": variant}
         return Item(records=(self._record(made),), origin=origin, counts={f"made/{variant}": 1})
 
 
-def make_variant(variant: str, task: Task, pool: Sequence[Task], rng: random.Random) -> Task:
+def make_variant(
+    variant: str,
+    task: Task,
+    pool: Sequence[Task],
+    rng: random.Random,
+    irrelevance: Irrelevance | None = None,
+) -> Task:
     """One variant of a task.
 
     Args:
@@ -117,6 +135,7 @@ def make_variant(variant: str, task: Task, pool: Sequence[Task], rng: random.Ran
         task: what is varied.
         pool: tasks whose tools may take the place of its own.
         rng: decides what the rules leave open.
+        irrelevance: a second opinion on tools of which the rules say that they do not serve; None: none.
 
     Raises:
         Dropped: it could not be made, or not be proven right; says why.
@@ -125,7 +144,7 @@ def make_variant(variant: str, task: Task, pool: Sequence[Task], rng: random.Ran
         case "missing_argument":
             made = _without_argument(task, rng)
         case "unmatched_tools":
-            made = _without_serving_tools(task, pool, rng)
+            made = _without_serving_tools(task, pool, rng, irrelevance)
         case _:
             made = task
     _expect_gold(made)
@@ -289,7 +308,9 @@ def _expect_no_other_source(task: Task, tool: ToolSpec, name: str) -> None:
 # Unmatched tools.
 
 
-def _without_serving_tools(task: Task, pool: Sequence[Task], rng: random.Random) -> Task:
+def _without_serving_tools(
+    task: Task, pool: Sequence[Task], rng: random.Random, irrelevance: Irrelevance | None
+) -> Task:
     """The task with tools of another one, none of which serves; in most of them change_tools brings its own tools."""
     calls: tuple[ToolCall, ...] = () if task.reference is None else _plain_calls(task)
     if any(message.calls for message in task.prompt):
@@ -298,7 +319,7 @@ def _without_serving_tools(task: Task, pool: Sequence[Task], rng: random.Random)
         _expect_gold(task)
     names = {call.name for call in calls}
     serving = [tool for tool in task.tools if not names or tool.name in names]
-    foreign, results = _foreign_tools(task, serving, pool, rng)
+    foreign, results = _foreign_tools(task, serving, pool, rng, irrelevance)
     facts: dict[str, Json] = {**task.facts, "results": {**(task.facts.get("results") or {}), **results}}
     phrase = spoken(calls[0].name) if calls else "serve the request"
     if calls:
@@ -322,7 +343,11 @@ def _without_serving_tools(task: Task, pool: Sequence[Task], rng: random.Random)
 
 
 def _foreign_tools(
-    task: Task, serving: Sequence[ToolSpec], pool: Sequence[Task], rng: random.Random
+    task: Task,
+    serving: Sequence[ToolSpec],
+    pool: Sequence[Task],
+    rng: random.Random,
+    irrelevance: Irrelevance | None,
 ) -> tuple[tuple[ToolSpec, ...], dict[str, Json]]:
     """Those tools of another task that surely serve nothing of this one, and what they return."""
     if UNSPACED.search(task.prompt[-1].content):
@@ -333,6 +358,9 @@ def _foreign_tools(
         if other is task:
             continue
         foreign = tuple(tool for tool in other.tools if not may_serve(tool, task.prompt, serving))
+        if irrelevance is not None and len(foreign) >= wanted:
+            sure = irrelevance(task.prompt[-1].content, foreign)
+            foreign = tuple(tool for tool, is_sure in zip(foreign, sure, strict=True) if is_sure)
         if len(foreign) >= wanted:
             results: Mapping[str, Json] = other.facts.get("results") or {}
             return foreign, {tool.name: results[tool.name] for tool in foreign if tool.name in results}
