@@ -170,9 +170,12 @@ def test_the_commands_can_be_parsed():
     assert {words[1] for words in lines if words[:1] == ["make"]} <= set(targets)
 
 
-def test_links_lead_to_files():
-    for link in re.findall(r"\]\(([^)#]+)\)", README + FORMATS):
-        assert link.startswith("https://arxiv.org/abs/") or (ROOT / link).exists(), link
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_lead_to_files(path):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        assert link.startswith("https://") or (path.parent / link).exists(), link
 
 
 def test_the_table_of_errors_is_the_taxonomy():

@@ -51,10 +51,16 @@ async def play(task: Task, make_env: MakeEnv, policy: DemonstrationPolicy, *, ma
     return replace(bare, turns=tuple(turns), ending=ending, outcome=outcome)
 
 
-async def right_episode(task: Task) -> Trajectory:
+def right_episode(task: Task) -> Trajectory:
     """The episode of a task of the tool world that makes its right calls, and finishes with its answer."""
     demonstrator = Demonstrator(task, error_rates=NO_ERRORS)
-    return await play(task, ToolWorldEnv, demonstrator, max_turns=len(task.reference or ()) + 1)
+    episode = play(task, ToolWorldEnv, demonstrator, max_turns=len(task.reference or ()) + 1)
+    # The tool world waits for nothing, so no event loop is needed: one for each of many episodes would cost more.
+    try:
+        episode.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("the tool world waits for nothing")
 
 
 def conversation_of(trajectory: Trajectory) -> dict[str, Json]:

@@ -7,7 +7,6 @@ its published sets have wrong (tools that serve, values that can be told, exampl
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -393,7 +392,7 @@ def demonstration(task: Task) -> dict[str, Json]:
     """A conversation in which the task is done rightly: the whole of it where the results of its tools are known, else
     the first turn alone, which Relign's data consists of.
     """
-    trajectory = asyncio.run(right_episode(task))
+    trajectory = right_episode(task)
     results: Mapping[str, Json] = task.facts.get("results") or {}
     if any(call.name not in results for call in task.reference or () if call.name not in DEFERRALS):
         trajectory = replace(trajectory, turns=trajectory.turns[:1])

@@ -7,7 +7,6 @@ benchmark is met.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +89,7 @@ class RuleGenerator:
             name = f"reversed-{self._split}-{self._seed}-{number}"
             maker = ReversedTask(rng, self._split, rng.choice(self._catalogues), name)
             task = maker.build(num_calls=rng.randint(*self._num_calls), num_distractors=self._num_distractors)
-            yield Sample(task=task, trajectory=asyncio.run(right_episode(task)))
+            yield Sample(task=task, trajectory=right_episode(task))
             number += 1
 
 

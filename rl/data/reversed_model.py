@@ -185,7 +185,7 @@ class ModelGenerator:
             seed=task.seed,
             facts={"user": {}, "results": {name: results[name] for name in offered}, **scene},
         )
-        return Sample(task=done, trajectory=await right_episode(done))
+        return Sample(task=done, trajectory=right_episode(done))
 
     async def _scene(
         self, rng: random.Random, candidates: Sequence[WorldTool]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import threading
@@ -122,10 +121,10 @@ def test_a_sample_needs_two_tools_and_no_failure(sample):
     first = right_calls(sample)[0]
     once = replace(sample.task, reference=(first, first), answer="done")
     with pytest.raises(Rejected, match="fewer than 2 tools"):
-        expect_answerable(Sample(task=once, trajectory=asyncio.run(right_episode(once))))
+        expect_answerable(Sample(task=once, trajectory=right_episode(once)))
     wrong = replace(sample.task, reference=(ToolCall(name=first.name, arguments={}), first))
     with pytest.raises(Rejected, match="a call failed"):
-        expect_answerable(Sample(task=wrong, trajectory=asyncio.run(right_episode(wrong))))
+        expect_answerable(Sample(task=wrong, trajectory=right_episode(wrong)))
 
 
 def test_a_request_must_not_hold_the_name_of_a_tool(sample):
