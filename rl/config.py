@@ -63,16 +63,30 @@ class Run(Section):
     """Folder under which every run makes its own."""
 
 
+class Lora(Section):
+    """A low-rank adapter (LoRA) that is trained while the model it lies on stays as it is."""
+
+    rank: int = Field(default=0, ge=0, le=512)
+    """Of the matrices added to each target module; 0: no adapter, all weights are trained."""
+    alpha: int = Field(default=0, ge=0)
+    """What the adapter adds is multiplied with alpha / rank; 0: twice the rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an adapter's inputs that is dropped while a loss is computed, and only then."""
+    target_modules: list[str] = []
+    """Names of linear layers, such as q_proj, in every layer of the model; none: all linear layers."""
+
+
 class Model(Section):
     """The model to start from: a folder, or a function that makes one."""
 
     path: str = ""
     """A Hugging Face model folder; `package:NAME` is one shipped with tether, `hub:OWNER/NAME` one of the Hugging Face
-    Hub, fetched when the run starts."""
+    Hub, fetched when the run starts. Of an adapter in peft's format: the model with the adapter in it."""
     init: Component | None = None
     """Called with the folder to fill and `seed`; must leave a Hugging Face model and tokenizer there."""
     renderer: Component = Component(factory="rollout.renderer:load_renderer")
     """Called with the model folder and `max_context`: writes messages as tokens and reads calls from them."""
+    lora: Lora = Lora()
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Model:
@@ -299,6 +313,10 @@ class Config(Section):
     name of a `recipe` ("": none) and what shall differ from it; cluster, seed, model, sampling and evaluation are those
     of this run."""
 
+    def samples(self) -> bool:
+        """Whether anything is sampled from the policy."""
+        return not self.source.offline or self.evaluation.wanted()
+
     def in_order(self) -> list[Config]:
         """The parts of the run, one after the other; the last is this one."""
         return [*(self.first.in_order() if self.first is not None else []), self]
@@ -311,7 +329,7 @@ class Config(Section):
         ranks, pool = self.learner_group, self.rollout_pool
         cpus = ranks.num_ranks * ranks.num_cpus_per_rank
         gpus = ranks.num_ranks * ranks.num_gpus_per_rank
-        if not self.source.offline or self.evaluation.wanted():
+        if self.samples():
             cpus += pool.num_workers * pool.num_cpus_per_worker
             gpus += pool.num_workers * pool.num_gpus_per_worker
         if not self.source.offline:
@@ -531,12 +549,15 @@ def check(config: Config, *, with_model: bool = True) -> None:
         BadInput: with one line.
     """
     if config.resume:
-        read_resolved(Path(config.resume))
+        _check_same_adapter(config, read_resolved(Path(config.resume)))
     else:
         check_directory(Path(config.run.directory))
     _check_lengths(config)
+    if config.model.lora.rank and config.samples():
+        check_adapter_engine(config.rollout_pool)
     if with_model:
         check_model(config.model)
+        _check_target_modules(config.model)
     _check_source(config)
     if not config.source.offline:
         _check_part("reward", config.reward)
@@ -574,6 +595,7 @@ def check_model(model: Model) -> None:
             else ""
         )
         raise BadInput(f"model.path: {path}: no such folder{near}")
+    path, _ = base_and_adapter(path)
     for names in (("config.json",), ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         if not any((path / name).is_file() for name in names):
             raise BadInput(f"model.path: {path} is no model folder: {names[0]} is missing")
@@ -585,6 +607,45 @@ def check_model(model: Model) -> None:
         raise BadInput(f"model.path: {path / 'config.json'}: expected a JSON object")
     if not any(path.glob("*.safetensors")):
         raise BadInput(f"model.path: {path} is no model folder: there is no *.safetensors file with weights")
+
+
+def base_and_adapter(folder: Path) -> tuple[Path, Path | None]:
+    """The folder of the whole model, and that of the adapter on it where `folder` holds one.
+
+    Raises:
+        BadInput: the adapter is incomplete, or its base is not there.
+    """
+    try:
+        return checkpoint.base_and_adapter(folder)
+    except ValueError as error:
+        raise BadInput(f"model.path: {error}") from error
+
+
+def check_target_modules(lora: Lora, folder: Path) -> None:
+    """Refuse an adapter for modules that the model in `folder` does not have.
+
+    Raises:
+        BadInput: with the nearest known name.
+    """
+    if not lora.rank:
+        return
+    known = sorted(checkpoint.layer_matrices(folder))
+    for name in lora.target_modules:
+        if name not in known:
+            raise BadInput(
+                f"model.lora.target_modules: {name!r} is no linear layer of {folder}{_nearest(name, known)} "
+                f"(its layers: {', '.join(known)})"
+            )
+
+
+def check_adapter_engine(pool: RolloutPool) -> None:
+    """Refuse engines that cannot serve an adapter.
+
+    Raises:
+        BadInput: with the reason.
+    """
+    if pool.dtype == "fp32" and pool.num_gpus_per_worker:
+        raise BadInput("rollout_pool.dtype: fp32: on accelerators vLLM serves adapters in bf16 and fp16 only")
 
 
 def check_directory(directory: Path) -> None:
@@ -642,6 +703,20 @@ def _check_lengths(config: Config) -> None:
     tokens, context = config.sampling.max_tokens, config.rollout_pool.max_context
     if tokens >= context:
         raise BadInput(f"sampling.max_tokens: {tokens} do not fit into rollout_pool.max_context {context}")
+
+
+def _check_target_modules(model: Model) -> None:
+    if model.init is None:
+        check_target_modules(model.lora, base_and_adapter(model_path(model.path))[0])
+
+
+def _check_same_adapter(config: Config, begun: Config) -> None:
+    """The weights and optimiser states of a run are those of its adapter."""
+    for part, before in zip(reversed(config.in_order()), reversed(begun.in_order()), strict=False):
+        then = before.model.lora.model_dump()
+        for name, value in part.model.lora.model_dump().items():
+            if name != "dropout" and value != then[name]:
+                raise BadInput(f"model.lora.{name}: {value!r}, but the run to resume began with {then[name]!r}")
 
 
 def _check_source(config: Config) -> None:

@@ -86,14 +86,14 @@ class DeepSpeedEngine:
             raise FloatingPointError(f"gradient norm of role {self.module.role.name} is {norm}")
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The weights, gathered one at a time at stage 3; a tied one comes once."""
-        for name, parameter in self.module.named_parameters():
+        """The trained weights, gathered one at a time at stage 3; a tied one comes once."""
+        for name, parameter in self.module.trained_parameters():
             with deepspeed.zero.GatheredParameters([parameter], enabled=self._config.zero_stage == 3):
                 yield name, parameter.detach().clone() if self._config.zero_stage == 3 else parameter.detach()
 
     def save(self, folder: Path) -> None:
         """Write DeepSpeed's own checkpoint; it is read by as many ranks as wrote it."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG)
+        self._engine.save_checkpoint(str(folder), tag=_TAG, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
         """Read DeepSpeed's own checkpoint.
@@ -101,7 +101,9 @@ class DeepSpeedEngine:
         Raises:
             ValueError: there is none for this engine and rank.
         """
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        # What is frozen was not written: the base of an adapter is read from its own folder.
+        whole = all(parameter.requires_grad for parameter in self.module.parameters())
+        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=whole)
         if path is None:
             raise ValueError(f"{folder}: expected the state of a DeepSpeed engine with {num_ranks()} ranks")
 

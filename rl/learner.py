@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rl import lora
 from rl.algorithms import Algorithm, Loss, Models
-from rl.checkpoint import WEIGHTS, copy_model_files, read_state
+from rl.checkpoint import ADAPTER_WEIGHTS, WEIGHTS, copy_model_files, copy_tokenizer, read_state
+from rl.config import Lora
 from rl.kept_logprobs import KeptModel, fingerprint
-from rl.models import Outputs, Role, RoleModel, load_model
+from rl.models import NO_ADAPTER, Outputs, Role, RoleModel, load_model
 from rl.sample import Batch, Sample, collate, empty_batch, micro_batches, minibatches, shard, split
 from rl.torch_engine import TorchEngine
 from rl.train_engine import (
@@ -40,16 +42,19 @@ class Learner:
         algorithm: Algorithm,
         model_path: str | Path,
         config: LearnerConfig,
+        adapter: Lora = NO_ADAPTER,
         resume: Path | None = None,
         kept: Path | None = None,
     ) -> None:
-        """Load every role from `model_path`; trained ones from the checkpoint folder `resume`, if given.
+        """Load every role from `model_path`; what is trained from the checkpoint folder `resume`, if given.
 
-        `kept` is the folder for the log-probs of roles that are kept; without it they are kept in memory.
+        With an adapter the trained roles learn that and their heads, and a reference is the policy without it. `kept`
+        is the folder for the log-probs of roles that are kept; without it they are kept in memory.
         """
         torch.manual_seed(config.seed)
         self._algorithm = algorithm
         self._config = config
+        self._adapter = adapter
         self._model_path = Path(model_path)
         self._policy = algorithm.roles[0].name
         self._engines: dict[str, TrainEngine] = {}
@@ -60,7 +65,7 @@ class Learner:
         for role in algorithm.roles:
             if role.trained:
                 self._engines[role.name] = self._trained_engine(role, resume)
-            elif role.kept:
+            elif role.kept and not self._moves_in_step:
                 self._frozen[role.name] = self._kept_model(role, kept)
             else:
                 self._frozen[role.name] = self._frozen_model(role)
@@ -68,9 +73,12 @@ class Learner:
             self.version = int(read_state(resume)["version"])
 
     def _trained_engine(self, role: Role, resume: Path | None) -> TrainEngine:
+        path = self._model_path if resume is None or self._adapter.rank else resume
+        module = load_model(path, role, dtype=torch.float32, adapter=self._adapter)
         if resume is None:
-            return build_engine(load_model(self._model_path, role, dtype=torch.float32), self._config)
-        module = load_model(resume, role, dtype=torch.float32)
+            return build_engine(module, self._config)
+        if self._adapter.rank and role.name == self._policy:
+            lora.read_adapter(module.model, resume / ADAPTER_WEIGHTS)
         others = resume / "learner" / role.name / WEIGHTS
         if others.is_file():
             read_weights(module, others)
@@ -78,7 +86,14 @@ class Learner:
         engine.load(resume / "learner" / role.name)
         return engine
 
+    @property
+    def _moves_in_step(self) -> bool:
+        """Whether the reference is a sharded policy: a rank that misses no log-probs must not leave it out."""
+        return self._adapter.rank > 0 and self._config.zero_stage == 3
+
     def _frozen_model(self, role: Role) -> Callable[[Batch], Outputs]:
+        if self._adapter.rank and not role.values:
+            return self._without_adapter
         return _frozen_model(load_model(self._model_path, role, dtype=torch.float32), self._config)
 
     def _kept_model(self, role: Role, folder: Path | None) -> KeptModel:
@@ -106,6 +121,8 @@ class Learner:
             FloatingPointError: a loss or gradient is not finite. Nothing may be saved after that.
         """
         samples = [sample for sample in samples if sample.num_trained]
+        if self._adapter.dropout:
+            torch.manual_seed(self._dropout_seed())
         totals = _Totals()
         if samples:
             parts = minibatches(samples, self._config.minibatches, self._config.seed + self.version)
@@ -142,6 +159,16 @@ class Learner:
         batches += [empty_batch(samples[0].streams)] * (most - len(batches))
         return [batch.to(self.device) for batch in batches]
 
+    def _dropout_seed(self) -> int:
+        """Another one for every update and rank, so that a resumed run drops what the whole one would have."""
+        return int(np.random.SeedSequence([self._config.seed, self.version, own_rank()]).generate_state(1)[0])
+
+    def _without_adapter(self, batch: Batch) -> Outputs:
+        """What the policy was before it learned."""
+        engine = self._engines[self._policy]
+        with torch.no_grad(), lora.without_adapter(engine.module.model):
+            return engine.forward(batch)
+
     def _models(self) -> Models:
         return {**self._frozen, **{name: engine.forward for name, engine in self._engines.items()}}
 
@@ -174,32 +201,43 @@ class Learner:
             found |= {index: rows[row, : lengths[index]] for row, index in enumerate(chunk)}
         return [found[index] for index in range(len(samples))]
 
-    def export(self, path: Path, *, dtype: str = "") -> Path:
-        """Write the policy's weights to `path` as safetensors with Hugging Face names.
+    def export(self, folder: Path, *, dtype: str = "") -> Path:
+        """Write the policy's weights into `folder`: safetensors with Hugging Face names, or the adapter as peft does.
 
-        Every rank must call it; when it returns, the file is there.
+        Every rank must call it; when it returns, they are there.
 
         Args:
-            path: the file.
+            folder: made if it is missing.
             dtype: fp32 or bf16; "" keeps the weights as they are held.
+
+        Returns:
+            What engines load: the file with the weights, or the folder with the adapter.
         """
-        weights = policy_weights(self._engines[self._policy].named_weights())
-        write_weights(weights, Path(path), dtype=_DTYPES[dtype] if dtype else None, write=own_rank() == 0)
+        engine, first = self._engines[self._policy], own_rank() == 0
+        weights = policy_weights(engine.named_weights())
+        path = folder / (ADAPTER_WEIGHTS if self._adapter.rank else WEIGHTS)
+        if self._adapter.rank:
+            weights = lora.peft_names(weights)
+            if first:
+                lora.write_adapter_config(engine.module.model, folder, self._model_path)
+        write_weights(weights, path, dtype=_DTYPES[dtype] if dtype else None, write=first)
         wait_for_ranks()
-        return Path(path)
+        return folder if self._adapter.rank else path
 
     def save(self, partial: Path) -> None:
         """Write this rank's share of a checkpoint into the folder of `checkpoint.begin`. Every rank must call it."""
         first = own_rank() == 0
-        if first:
+        if first and self._adapter.rank:
+            copy_tokenizer(self._model_path, partial)
+        elif first:
             dtype = next(self._engines[self._policy].module.parameters()).dtype
             copy_model_files(self._model_path, partial, dtype=_DTYPE_NAMES[dtype])
-        self.export(partial / WEIGHTS)
+        self.export(partial)
         for name, engine in self._engines.items():
             folder = partial / "learner" / name
             folder.mkdir(parents=True, exist_ok=True)
             weights = engine.named_weights()
-            # The policy's language model lies in the checkpoint itself; of another role everything is kept here.
+            # The policy's language model or adapter lies in the checkpoint itself; of another role all is kept here.
             others = list(head_weights(weights) if name == self._policy else weights)
             if others:
                 write_weights(others, folder / WEIGHTS, write=first)

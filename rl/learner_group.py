@@ -3,7 +3,7 @@
     driver                         rank 0 .. rank n - 1
     update(samples) -- one copy in the object store --> each takes its share, all sum gradients
     metrics <-- of rank 0, the same on all
-    export(path) ----------------> all gather, rank 0 writes; done when the file is there
+    export(folder) --------------> all gather, rank 0 writes; done when the file is there
 
 Every call goes to every rank, because sharded engines meet in each of them. A rank that fails ends the group: the
 others would wait for it for ever.
@@ -23,7 +23,9 @@ import ray
 
 from envs.component import Component
 from rl.checkpoint import begin, commit, prune
+from rl.config import Lora
 from rl.learner import Learner
+from rl.models import NO_ADAPTER
 from rl.sample import Sample
 from rl.train_engine import LearnerConfig, join_ranks
 
@@ -66,6 +68,7 @@ class LearnerGroup:
         model_path: str | Path,
         config: LearnerConfig,
         ranks: RankConfig,
+        adapter: Lora = NO_ADAPTER,
         resume: Path | None = None,
         kept: Path | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class LearnerGroup:
             model_path: a Hugging Face model folder that every rank can read.
             config: how to optimise.
             ranks: how many processes, and their resources.
+            adapter: what is trained in place of the model's own weights.
             resume: a checkpoint folder to go on from.
             kept: a folder that every rank sees, for log-probs that are computed once (`rl.kept_logprobs`).
         """
@@ -83,6 +87,7 @@ class LearnerGroup:
             "algorithm": algorithm,
             "model_path": str(model_path),
             "config": config,
+            "adapter": adapter,
             "resume": resume,
             "kept": kept,
         }
@@ -123,10 +128,9 @@ class LearnerGroup:
         """Log-probability of every token of each sequence under the policy; 0 for the first, float32 [L]."""
         return (await self._call("logprobs", [list(map(int, sequence)) for sequence in sequences]))[0]
 
-    async def export(self, path: Path, *, dtype: str = "fp32") -> Path:
-        """Write the policy's weights to the safetensors file `path`; returns it when it is complete."""
-        await self._call("export", Path(path), dtype)
-        return Path(path)
+    async def export(self, folder: Path, *, dtype: str = "fp32") -> Path:
+        """Write the policy's weights into `folder`; returns, when they are complete, what engines load."""
+        return (await self._call("export", Path(folder), dtype))[0]
 
     async def save(self, root: Path, step: int, state: Mapping[str, Any], *, keep: int) -> Path:
         """Write the checkpoint of `step` under `root`, which all ranks must see, and keep the newest `keep`.
@@ -201,9 +205,9 @@ class _Rank:
         """See `Learner.logprobs`."""
         return self.learner.logprobs(sequences)
 
-    def export(self, path: Path, dtype: str) -> None:
+    def export(self, folder: Path, dtype: str) -> Path:
         """See `Learner.export`."""
-        self.learner.export(path, dtype=dtype)
+        return self.learner.export(folder, dtype=dtype)
 
     def save(self, partial: Path) -> None:
         """See `Learner.save`."""

@@ -5,6 +5,7 @@ Knows Hugging Face models only as a trunk that gives hidden states and a head th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -13,11 +14,14 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from rl import attention
+from rl import attention, lora
+from rl.config import Lora
 from rl.logprobs import predictors, scatter, token_logprobs, trained_positions
 
 Outputs = dict[str, torch.Tensor]
 """float32 [B, T] each, 0 where nothing is trained: logprobs and entropy of a policy, values of a critic."""
+
+NO_ADAPTER = Lora()
 
 _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Settings of models that change the logits after the head, which the selective head would miss."""
@@ -49,6 +53,8 @@ class RoleModel(nn.Module):
         super().__init__()
         self.model = model
         self.role = role
+        self.dropouts: list[nn.Module] = []
+        """Of an adapter; they drop only where there is a gradient."""
         if role.values:
             self.value_head = nn.Linear(hidden_size(model.config), 1)
             nn.init.zeros_(self.value_head.weight)
@@ -66,6 +72,8 @@ class RoleModel(nn.Module):
         Returns:
             Float32 [B, T] for each output of the role.
         """
+        for dropout in self.dropouts:
+            dropout.train(torch.is_grad_enabled())
         positions = trained_positions(loss_mask)
         trunk = self.model.base_model
         hidden = predictors(trunk(input_ids=token_ids, use_cache=False).last_hidden_state, positions)  # [N, D]
@@ -83,6 +91,11 @@ class RoleModel(nn.Module):
         return {name: scatter(output, positions, token_ids.shape) for name, output in outputs.items()}
 
 
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What is learned: everything, or an adapter and the heads; a tied weight comes once."""
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+
 def scale_gradient(values: torch.Tensor, share: float) -> torch.Tensor:
     """`values` unchanged, their gradient times `share`.
 
@@ -96,11 +109,18 @@ def hidden_size(config: PreTrainedConfig) -> int:
     return config.get_text_config().hidden_size
 
 
-def load_model(path: str | Path, role: Role, *, dtype: torch.dtype) -> RoleModel:
-    """A role's model with the weights in the folder `path`; a value head starts at zero.
+def load_model(path: str | Path, role: Role, *, dtype: torch.dtype, adapter: Lora = NO_ADAPTER) -> RoleModel:
+    """A role's model with the weights in the folder `path`; a value head and an adapter start at zero.
+
+    Args:
+        path: a Hugging Face model folder.
+        role: what the model is for.
+        dtype: of all weights.
+        adapter: what is trained in place of the model's own weights, if the role is trained.
 
     Raises:
-        ValueError: the folder does not exist, or the model transforms its logits after the head.
+        ValueError: the folder does not exist, the model transforms its logits after the head, or it has no such
+            modules as the adapter is for.
     """
     if not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path}: expected a model folder with config.json")
@@ -112,6 +132,9 @@ def load_model(path: str | Path, role: Role, *, dtype: torch.dtype) -> RoleModel
         path, dtype=dtype, attn_implementation="sdpa" if torch.cuda.is_available() else attention.register()
     )
     model = RoleModel(cast(PreTrainedModel, loaded), role)
+    if adapter.rank and role.trained:
+        lora.add_adapter(model.model, adapter)
+        model.dropouts = lora.dropouts(model.model)
     model.to(dtype)
     if not role.trained:
         model.eval().requires_grad_(False)

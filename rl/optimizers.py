@@ -47,7 +47,7 @@ def build_optimizer(model: RoleModel, config: LearnerConfig) -> torch.optim.Opti
 
     Every parameter group carries `base_lr`, the rate before the schedule.
     """
-    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    named = dict(model.trained_parameters())
     head = [parameter for name, parameter in named.items() if name.startswith("value_head.")]
     trained = {name: parameter for name, parameter in named.items() if not name.startswith("value_head.")}
     hidden = hidden_matrices(model) if config.optimizer == "muon" else set()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from envs.component import Component
 from rewards.actor import RewardPool
+from rl import checkpoint, lora
 from rl import config as configs
 from rl.algorithms import Algorithm, ReadsTokens
 from rl.checkpoint import WEIGHTS
@@ -33,13 +35,31 @@ from rollout.worker import EpisodeSettings
 
 
 def make_model(config: Config, directory: Path) -> Path:
-    """The folder of the model to start from; `model.init` fills one in the run directory, once."""
+    """The folder of the model to start from; `model.init` fills one in the run directory, once.
+
+    Raises:
+        BadInput: the model that was made has no such modules as `model.lora` is for.
+    """
     init = config.model.init
     if init is None:
-        return configs.model_path(config.model.path)
+        return _whole_model(configs.model_path(config.model.path), directory / "base", made=bool(config.resume))
     folder = directory / "init"
     if not (folder / WEIGHTS).is_file():
         init.build(folder, seed=config.run.seed)
+    configs.check_target_modules(config.model.lora, folder)
+    return folder
+
+
+def _whole_model(path: Path, folder: Path, *, made: bool) -> Path:
+    """The model folder `path`; if that is an adapter's, the folder `folder` with both in one.
+
+    A new adapter then learns what comes on top, and the model without it is what the run started from.
+    """
+    if not checkpoint.is_adapter(path):
+        return path
+    if not (made and folder.is_dir()):
+        shutil.rmtree(folder, ignore_errors=True)
+        lora.merge(path, folder)
     return folder
 
 
@@ -98,7 +118,7 @@ def rank_config(config: Config) -> RankConfig:
 
 def needs_pool(config: Config) -> bool:
     """Whether anything is sampled from the policy."""
-    return not config.source.offline or config.evaluation.wanted()
+    return config.samples()
 
 
 def renderer_component(config: Config, model_path: Path) -> Component:
@@ -143,8 +163,15 @@ def build_algorithm(config: Config, model_path: Path) -> Algorithm:
     return algorithm
 
 
-def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig:
-    """What the rollout pool starts: engines with the pool's settings, logging into the run directory."""
+def pool_config(config: Config, model_path: Path, directory: Path, adapter: Path | None = None) -> PoolConfig:
+    """What the rollout pool starts: engines with the pool's settings, logging into the run directory.
+
+    Args:
+        config: of the run.
+        model_path: of the whole model.
+        directory: of the run.
+        adapter: what the engines serve on that model from the start.
+    """
     pool = config.rollout_pool
     renderer = renderer_component(config, model_path)
     settings = {
@@ -157,6 +184,11 @@ def pool_config(config: Config, model_path: Path, directory: Path) -> PoolConfig
         "seed": config.run.seed,
         "log_file": str((directory / "logs" / "engine.log").absolute()),
     }
+    if adapter is not None:
+        configs.check_adapter_engine(pool)
+        settings |= {"adapter": str(adapter.absolute()), "lora_rank": checkpoint.adapter_rank(adapter)}
+    elif config.model.lora.rank:
+        settings["lora_rank"] = config.model.lora.rank
     return PoolConfig(
         model_path=str(model_path.absolute()),
         engine=Component(factory=pool.engine.factory, options=settings | pool.engine.options),

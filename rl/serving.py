@@ -36,12 +36,12 @@ def with_pool(config: Config, directory: Path, work: Callable[[RolloutPool], Awa
         KeyboardInterrupt: the work was interrupted.
     """
     to_files(directory / "logs")
-    model_path = configs.model_path(config.model.path)
+    model_path, adapter = configs.base_and_adapter(configs.model_path(config.model.path))
     try:
         prove_prefix_property(parts.build_renderer(config, model_path))
     except ValueError as error:
         raise BadInput(f"model {model_path}: {error}") from error
-    pool_config = parts.pool_config(config, model_path, directory)
+    pool_config = parts.pool_config(config, model_path, directory, adapter)
     required = {
         "CPU": config.rollout_pool.num_workers * config.rollout_pool.num_cpus_per_worker,
         "GPU": config.rollout_pool.num_workers * config.rollout_pool.num_gpus_per_worker,

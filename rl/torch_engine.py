@@ -22,7 +22,7 @@ class TorchEngine:
         self.module = module.to(self.device)
         self._config = config
         self._optimizer = build_optimizer(module, config)
-        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._parameters = [parameter for _, parameter in module.trained_parameters()]
 
     def forward(self, batch: Batch, *, value_only: bool = False) -> Outputs:
         """Outputs for a batch."""
@@ -61,8 +61,8 @@ class TorchEngine:
             parameter.grad = part.view_as(parameter)
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The weights; a tied one comes once."""
-        for name, parameter in self.module.named_parameters():
+        """The trained weights; a tied one comes once."""
+        for name, parameter in self.module.trained_parameters():
             yield name, parameter.detach()
 
     def save(self, folder: Path) -> None:

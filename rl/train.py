@@ -30,7 +30,6 @@ from rich.console import Console
 from rewards.actor import RewardFailed
 from rl import calls, checkpoint, parts
 from rl import config as configs
-from rl.checkpoint import WEIGHTS
 from rl.clock import Clock
 from rl.cluster import connected
 from rl.config import Config
@@ -195,6 +194,7 @@ class Session:
             model_path=model_path.absolute(),
             config=parts.learner_config(config),
             ranks=parts.rank_config(config),
+            adapter=config.model.lora,
             resume=resumed.absolute() if resumed else None,
             kept=(directory / "kept").absolute(),
         )
@@ -341,11 +341,12 @@ class Session:
         """
         assert self.pool is not None
         version = self.learners.version
-        path = await self.learners.export(self.weights_directory / f"version-{version}" / WEIGHTS)
-        report = await self.pool.load(version, str(path), self._logprobs)
+        folder = self.weights_directory / f"version-{version}"
+        weights = await self.learners.export(folder)
+        report = await self.pool.load(version, str(weights), self._logprobs)
         logger.info("weights: %s", report)
         for other in self.weights_directory.iterdir():
-            if other != path.parent:
+            if other != folder:
                 shutil.rmtree(other)
         return {
             "perf/weights_difference": report.max_difference,

@@ -105,7 +105,7 @@ class TrainEngine(Protocol):
         ...
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """All weights, whole, by their name in the module. Every rank must exhaust it."""
+        """All trained weights, whole, by their name in the module. Every rank must exhaust it."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ MODEL_PREFIX = "model."
 
 
 def policy_weights(named_weights: Iterable[tuple[str, torch.Tensor]]) -> Iterable[tuple[str, torch.Tensor]]:
-    """The language model's weights by their Hugging Face names; our own heads are left out."""
+    """The language model's weights, or its adapter's, by their Hugging Face names; our own heads are left out."""
     for name, weight in named_weights:
         if name.startswith(MODEL_PREFIX):
             yield name.removeprefix(MODEL_PREFIX), weight

@@ -43,7 +43,7 @@ class Engine(Protocol):
         ...
 
     async def load(self, version: int, weights: str) -> None:
-        """Make `weights` (a path or handle the engine understands) live as `version`."""
+        """Make `weights` live as `version`: a safetensors file, or a folder with an adapter in peft's format."""
         ...
 
     async def close(self) -> None:

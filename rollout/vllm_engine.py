@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class VllmEngine:
         seed: int = 0,
         enforce_eager: bool | None = None,
         block_size: int | None = None,
+        lora_rank: int = 0,
+        adapter: str = "",
         log_file: str | None = None,
     ) -> None:
         """Start the engine.
@@ -64,6 +66,8 @@ class VllmEngine:
             seed: of the engine's own sampler, used where a request brings no seed.
             enforce_eager: no compilation and no graphs; None means on CPU only.
             block_size: tokens of a KV block, the grain of the prefix cache; None leaves it to vLLM.
+            lora_rank: largest rank of the adapters that are loaded in place of weights; 0: weights are loaded.
+            adapter: folder of the adapter, in peft's format, that is served as `version` from the start.
             log_file: where vLLM's log lines go; None: warnings only, to stderr.
         """
         _prepare_environment(log_file)
@@ -84,7 +88,7 @@ class VllmEngine:
         )
         arguments["tensor_parallel_size"] = tensor_parallel_size
         arguments["enable_log_requests"] = False
-        arguments["weight_transfer_config"] = {"backend": "safetensors"}
+        arguments |= _lora_arguments(lora_rank) if lora_rank else {"weight_transfer_config": {"backend": "safetensors"}}
         with _environment(_CPU_ENVIRONMENT if _on_cpu() and tensor_parallel_size == 1 else {}):
             self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         self._max_context = max_context
@@ -92,6 +96,10 @@ class VllmEngine:
         self._version = version
         self._params: dict[Sampling, Any] = {}
         self._in_flight: set[str] = set()
+        self._idle = asyncio.Event()
+        self._takes_adapters = lora_rank > 0
+        self._num_adapters = 0
+        self._adapter: Any = self._lora_request(version, adapter) if adapter else None
         self._loading = asyncio.Lock()
         self._failed = ""
 
@@ -118,9 +126,10 @@ class VllmEngine:
 
         prompt: Any = {"type": "token", "prompt_token_ids": list(prompt_ids)}
         result = None
+        params = self._sampling_params(sampling)
         self._in_flight.add(request_id)
         try:
-            async for part in self._llm.generate(prompt, self._sampling_params(sampling), request_id):
+            async for part in self._llm.generate(prompt, params, request_id, lora_request=self._adapter):
                 result = part
         except EngineDeadError as error:
             self._failed = f"vLLM's engine core is dead: {error}"
@@ -129,6 +138,7 @@ class VllmEngine:
             raise EngineFailed(f"request {request_id}: {error.__cause__!r}") from error
         finally:
             self._in_flight.discard(request_id)
+            self._idle.set()
         assert result is not None
         output = result.outputs[0]
         if output.finish_reason not in ("stop", "length"):
@@ -137,34 +147,63 @@ class VllmEngine:
             token_ids=np.asarray(output.token_ids, dtype=np.int32),
             logprobs=np.asarray(output.logprobs.logprobs, dtype=np.float32),
             finish=Finish(output.finish_reason),
-            policy_version=self._sampled_version(output.weight_versions),
+            # An adapter is not exchanged before the last request that began with it has ended.
+            policy_version=self._version if self._takes_adapters else self._sampled_version(output.weight_versions),
         )
 
     async def load(self, version: int, weights: str) -> None:
-        """Make the safetensors file (or folder) `weights` live as `version`, once requests in flight are done.
+        """Make `weights` live as `version`, once requests in flight are done.
+
+        Args:
+            version: of the policy.
+            weights: a safetensors file or a folder of them; of an engine with `lora_rank` the folder of an adapter.
 
         Raises:
             EngineFailed: the weights could not be loaded; nothing is served until a load succeeds.
         """
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
         async with self._loading:
             if self._llm is None:
                 raise EngineFailed(self._failed)
             try:
-                # Clears the prefix cache too: its keys do not know the weights they were computed with.
-                await self._llm.pause_generation(mode="wait", clear_cache=True)
-                await self._llm.start_weight_update()
-                await self._llm.update_weights(WeightTransferUpdateRequest(update_info={"path": weights}))
-                await self._llm.finish_weight_update(weight_version=str(version))
+                await (self._exchange_adapter if self._takes_adapters else self._replace_weights)(version, weights)
             except Exception as error:  # vLLM hands over what its processes raised as plain Exception
                 self._failed = f"loading {weights} as version {version} failed: {error}"
                 if not self._llm.errored:
                     await self._llm.abort(list(self._in_flight))
                 raise EngineFailed(self._failed) from error
-            await self._llm.resume_generation()
             self._version = version
             self._failed = ""
+
+    async def _replace_weights(self, version: int, weights: str) -> None:
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        # Clears the prefix cache too: its keys do not know the weights they were computed with.
+        await self._llm.pause_generation(mode="wait", clear_cache=True)
+        await self._llm.start_weight_update()
+        await self._llm.update_weights(WeightTransferUpdateRequest(update_info={"path": weights}))
+        await self._llm.finish_weight_update(weight_version=str(version))
+        await self._llm.resume_generation()
+
+    async def _exchange_adapter(self, version: int, folder: str) -> None:
+        """Load the adapter in `folder` and drop the one before, whose cached prefixes no request can meet again."""
+        while self._in_flight:
+            self._idle.clear()
+            await self._idle.wait()
+        if not Path(folder).is_dir():  # vLLM would look for a model of that name in the network.
+            raise FileNotFoundError(f"{folder}: no such folder")
+        if self._adapter is not None:
+            await self._llm.remove_lora(self._adapter.lora_int_id)
+            self._adapter = None
+        adapter = self._lora_request(version, folder)
+        await self._llm.add_lora(adapter)
+        self._adapter = adapter
+
+    def _lora_request(self, version: int, folder: str) -> Any:
+        """How requests name an adapter; never the same twice, for the name is part of the prefix cache's keys."""
+        from vllm.lora.request import LoRARequest
+
+        self._num_adapters += 1
+        return LoRARequest(f"version-{version}-{self._num_adapters}", self._num_adapters, folder)
 
     async def close(self) -> None:
         """Stop the engine's processes."""
@@ -283,6 +322,17 @@ def _arguments(
         # vLLM takes 128 on CPU; turns and the prompts of a group share much, but in small pieces.
         arguments["block_size"] = block_size or _CPU_BLOCK_SIZE
     return arguments
+
+
+def _lora_arguments(rank: int) -> dict[str, Any]:
+    """One adapter at a time, of at most `rank`."""
+    from vllm.config.lora import MaxLoRARanks
+
+    return {
+        "enable_lora": True,
+        "max_loras": 1,
+        "max_lora_rank": min(size for size in get_args(MaxLoRARanks) if size >= rank),
+    }
 
 
 def _on_cpu() -> bool:

@@ -24,6 +24,7 @@ from typing import Any
 
 from rewards.schemes import DEFAULT_SCHEME, SCHEMES
 from rl import config as configs
+from rl.checkpoint import is_adapter
 from rl.commands.train import cluster_and_overrides
 from rl.console import make_console, make_progress, track
 from rl.errors import BadInput
@@ -107,6 +108,8 @@ def _run_rollout(arguments: argparse.Namespace) -> int:
     cluster, overrides = cluster_and_overrides(arguments.rest)
     overrides = [f"sampling.max_tokens={arguments.max_tokens}", *overrides]
     config = configs.for_model(arguments.model, cluster, overrides)
+    if is_adapter(configs.model_path(config.model.path)):
+        raise BadInput(f"{config.model.path}: an adapter; expected a whole model, such as tether merge makes")
     from envs.toolworld import ToolWorldTasks
     from rewards.actor import RewardPool
     from rl.serving import with_pool
