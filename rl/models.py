@@ -90,7 +90,6 @@ class RoleModel(nn.Module):
             outputs |= {name: scale_gradient(outputs[name], 0.0) for name in outputs if name != "values"}
         return {name: scatter(output, positions, token_ids.shape) for name, output in outputs.items()}
 
-
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What is learned: everything, or an adapter and the heads; a tied weight comes once."""
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)

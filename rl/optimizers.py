@@ -61,7 +61,8 @@ def build_optimizer(model: RoleModel, config: LearnerConfig) -> torch.optim.Opti
         _group(plain, adamw_rate, weight_decay=0.0, betas=config.betas),
         _group(head, config.value_learning_rate or adamw_rate, weight_decay=0.0, betas=config.betas),
     ]
-    adamw = [group for group in adamw if group["params"]]
+    # Of an adapter every weight is a hidden matrix, and an optimiser needs a group.
+    adamw = [group for group in adamw if group["params"]] or adamw[:1]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(adamw)
     muon = _group(matrices, config.learning_rate, weight_decay=config.weight_decay, momentum=config.momentum)

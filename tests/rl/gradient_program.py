@@ -1,7 +1,7 @@
-"""One rank of a test: two updates by plain SGD with each engine, so that the change of the weights is the gradient.
+"""One rank of a test: a few updates by plain SGD with each engine, so that the change of the weights is the gradient.
 
 Run as a program, because ranks are processes: RANK NUM_RANKS PORT MODEL SAMPLES OUT RUN ..., where a run is
-engine:zero_stage:algorithm:optimizer:dtype.
+engine:zero_stage:algorithm:optimizer:dtype, and an algorithm "ppo+lora" trains an adapter.
 """
 
 import importlib
@@ -16,6 +16,8 @@ from rl.algorithms.dpo import DPO
 from rl.algorithms.grpo import GRPO
 from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
+from rl.checkpoint import ADAPTER_WEIGHTS
+from rl.config import Lora
 from rl.learner import Learner
 from rl.optimizers import build_optimizer
 from rl.sample import Sample
@@ -25,7 +27,9 @@ RATE = 0.1
 
 
 def plain_sgd(model: torch.nn.Module, config: LearnerConfig) -> torch.optim.Optimizer:
-    return torch.optim.SGD([{"params": list(model.parameters()), "lr": RATE, "base_lr": RATE}])
+    return torch.optim.SGD(
+        [{"params": [weight for weight in model.parameters() if weight.requires_grad], "lr": RATE, "base_lr": RATE}]
+    )
 
 
 ALGORITHMS = {
@@ -38,8 +42,9 @@ ALGORITHMS = {
 
 
 def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
-    """Metrics and gradients of two updates, for a run named as "deepspeed:2:ppo:sgd:fp32"."""
+    """Metrics and gradients of the updates, for a run named as "deepspeed:2:ppo:sgd:fp32"."""
     engine, stage, algorithm, optimizer, dtype = name.split(":")
+    algorithm, _, lora = algorithm.partition("+")
     module = importlib.import_module(f"rl.{engine}_engine")
     vars(module)["build_optimizer"] = plain_sgd if optimizer == "sgd" else build_optimizer
     config = LearnerConfig(
@@ -52,12 +57,18 @@ def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
         max_grad_norm=1e6,
         micro_batch_tokens=64,
     )
-    learner = Learner(algorithm=ALGORITHMS[algorithm], model_path=model, config=config)
-    path = out.with_name("weights.safetensors")
-    before, updates = load_file(learner.export(path, dtype="fp32")), []
-    for _ in range(2):
+    adapter = Lora(rank=4 if lora else 0)
+    learner = Learner(algorithm=ALGORITHMS[algorithm], model_path=model, config=config, adapter=adapter)
+
+    def weights() -> dict[str, torch.Tensor]:
+        path = learner.export(out.with_name("weights"), dtype="fp32")
+        return load_file(path / ADAPTER_WEIGHTS if lora else path)
+
+    before, updates = weights(), []
+    # The first half of an adapter gets a gradient once the second has moved, and the policy learns after a warm-up.
+    for _ in range(3 if lora else 2):
         metrics = learner.update(samples, 0.0)
-        after = load_file(learner.export(path, dtype="fp32"))
+        after = weights()
         gradients = {name: (before[name] - after[name]) / RATE for name in before}
         updates.append({"metrics": metrics, "gradients": gradients})
         before = after

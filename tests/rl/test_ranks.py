@@ -18,6 +18,7 @@ import torch
 from rl import torch_engine
 from rl.sample import Sample
 
+LAST_OF_ADAPTER = "base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"
 PROGRAM = Path(__file__).with_name("gradient_program.py")
 
 
@@ -108,13 +109,14 @@ def test_two_torch_ranks_equal_one(
 ) -> None:
     # Seven samples in small micro-batches: the ranks have different numbers of them. One sample: a rank has none.
     parts = [add_reward_streams(make_samples(num)) for num in (7, 1)]
-    runs = ["torch:0:sft:sgd:fp32", "torch:0:ppo:sgd:fp32", "torch:0:grpo:sgd:fp32"]
+    runs = [f"torch:0:{algorithm}:sgd:fp32" for algorithm in ("sft", "ppo", "grpo", "ppo+lora")]
     program = runpy.run_path(str(PROGRAM))
     monkeypatch.setattr(torch_engine, "build_optimizer", program["plain_sgd"])
     for samples, found in zip(parts, run_ranks(2, tiny_model_path, parts, tmp_path, runs), strict=True):
         for name in runs:
             expected = program["run"](name, tiny_model_path, samples, tmp_path / "one")
-            assert expected["updates"][1]["gradients"]["model.norm.weight"].any()
+            moved = LAST_OF_ADAPTER if "lora" in name else "model.norm.weight"
+            assert expected["updates"][-1]["gradients"][moved].any()
             assert_same(found[name], expected)
 
 
@@ -127,7 +129,7 @@ def test_deepspeed_equals_torch_at_every_stage(
     runs = {
         f"deepspeed:{stage}:{algorithm}:sgd:fp32": f"torch:0:{algorithm}:sgd:fp32"
         for stage in range(4)
-        for algorithm in ("sft", "dpo", "ppo", "separate")
+        for algorithm in ("sft", "dpo", "ppo", "separate", "sft+lora", "dpo+lora", "ppo+lora")
     }
     runs["deepspeed:0:sft:muon:fp32"] = "torch:0:sft:muon:fp32"
     samples = make_samples(8)
@@ -139,6 +141,12 @@ def test_deepspeed_equals_torch_at_every_stage(
         results |= run_ranks(num_ranks, tiny_model_path, [parts[part]], tmp_path, wanted)[0]
     for ours, theirs in runs.items():
         assert_same(results[ours], results[theirs], tolerance=1e-3 if "muon" in ours else 1e-5)
+        if "lora" in ours:
+            assert results[ours]["updates"][-1]["gradients"][LAST_OF_ADAPTER].any()
+
+
+def in_fp32(run: str) -> str:
+    return f"torch:0:{run.split(':')[2]}:sgd:fp32"
 
 
 @pytest.mark.slow
@@ -146,10 +154,10 @@ def test_deepspeed_in_bf16_comes_close_at_every_stage(
     tiny_model_path: Path, make_samples: Callable[..., list], tmp_path: Path
 ) -> None:
     pytest.importorskip("deepspeed")
-    runs = [f"deepspeed:{stage}:sft:sgd:bf16" for stage in range(4)]
-    exact = "torch:0:sft:sgd:fp32"
-    (results,) = run_ranks(1, tiny_model_path, [make_samples(7)], tmp_path, [exact, *runs])
+    runs = [f"deepspeed:{stage}:{algorithm}:sgd:bf16" for stage in range(4) for algorithm in ("sft", "sft+lora")]
+    (results,) = run_ranks(1, tiny_model_path, [make_samples(7)], tmp_path, [*sorted(set(map(in_fp32, runs))), *runs])
     for run in runs:
+        exact = in_fp32(run)
         for ours, theirs in zip(results[run]["updates"], results[exact]["updates"], strict=True):
             assert ours["metrics"]["train/loss"] == pytest.approx(theirs["metrics"]["train/loss"], rel=0.01)
             assert ours["metrics"]["train/grad_norm"] == pytest.approx(theirs["metrics"]["train/grad_norm"], rel=0.03)
