@@ -34,8 +34,9 @@ def small_model(directory: Path, *, seed: int) -> None:
 class SmallEngine:
     """Samples token by token from a Hugging Face model. `deaf`: loads change the version and not the weights."""
 
-    def __init__(self, model_path: str, *, version: int, deaf: bool = False, **_: object) -> None:
-        self._model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    def __init__(self, model_path: str, *, version: int, deaf: bool = False, adapter: str = "", **_: object) -> None:
+        # A folder with an adapter names the model it lies on.
+        self._model = AutoModelForCausalLM.from_pretrained(adapter or model_path, dtype=torch.float32)
         self.version = version
         self._deaf = deaf
 
@@ -69,7 +70,11 @@ class SmallEngine:
 
     async def load(self, version: int, weights: str) -> None:
         self.version = version
-        if not self._deaf:
+        if self._deaf:
+            return
+        if Path(weights).is_dir():
+            self._model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
+        else:
             self._model.load_state_dict(load_file(weights), strict=False)
 
     async def close(self) -> None:
