@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import psutil
 import torch
 
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
-from rl.config import Config
+from rl.checkpoint import layer_matrices, weight_shapes
+from rl.config import Config, Lora
 from rl.console import track
 from rl.parts import build_renderer, needs_pool
 from rl.report.summary import provenance
@@ -62,9 +64,11 @@ def memory(config: Config, model_path: Path) -> Iterator[Finding]:
 
 def _memory_of_part(config: Config, model_path: Path, name: str) -> Finding:
     num_parameters = count_parameters(model_path)
-    learner = learner_gib(config, num_parameters)
+    num_added = count_added(config.model.lora, model_path)
+    learner = learner_gib(config, num_parameters, num_added)
     ranks = config.learner_group.num_ranks
-    parts = [f"{num_parameters / 1e6:.2f} M parameters", f"{ranks} x {learner:.2f} GiB learner"]
+    added = f" and {num_added / 1e6:.2f} M of an adapter" if num_added else ""
+    parts = [f"{num_parameters / 1e6:.2f} M parameters{added}", f"{ranks} x {learner:.2f} GiB learner"]
     total = ranks * learner
     if needs_pool(config):
         pool = config.rollout_pool
@@ -80,10 +84,15 @@ def _memory_of_part(config: Config, model_path: Path, name: str) -> Finding:
     return Finding(name=name, detail=f"{', '.join(parts)}; {where}", ok=fits)
 
 
-def learner_gib(config: Config, num_parameters: int) -> float:
+def learner_gib(config: Config, num_parameters: int, num_added: int = 0) -> float:
     """Weights, gradients and optimiser state of one rank's models, sharded as the ZeRO stage says.
 
     Models that are only read, such as a reference, are whole on every rank.
+
+    Args:
+        config: of the run.
+        num_parameters: of the model.
+        num_added: of the adapter that is trained in its place, if one is.
     """
     group = config.learner_group
     weights, gradients, states = 4.0, 4.0, 8.0
@@ -95,23 +104,26 @@ def learner_gib(config: Config, num_parameters: int) -> float:
     weights /= ranks if group.zero_stage >= 3 else 1
     roles = config.algorithm.build().roles
     trained = sum(role.trained for role in roles)
-    read = (len(roles) - trained) * (2.0 if group.dtype == "bf16" and group.zero_stage else 4.0)
-    return num_parameters * (trained * (weights + gradients + states) + read) / _GIB + _LIBRARIES_GIB
+    frozen = 2.0 if group.dtype == "bf16" and group.zero_stage else 4.0
+    learned = trained * (weights + gradients + states)
+    if num_added:
+        # The frozen weights are sharded like the others; without its adapter the policy is the reference.
+        held = trained * frozen / (ranks if group.zero_stage >= 3 else 1)
+        return (num_parameters * held + num_added * learned) / _GIB + _LIBRARIES_GIB
+    read = (len(roles) - trained) * frozen
+    return num_parameters * (learned + read) / _GIB + _LIBRARIES_GIB
 
 
 def count_parameters(model_path: Path) -> int:
     """Parameters in the model's safetensors files, read from their headers."""
-    from safetensors import safe_open
+    return sum(math.prod(shape) for shape in weight_shapes(model_path).values())
 
-    total = 0
-    for path in sorted(model_path.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - no mapping
-                size = 1
-                for length in file.get_slice(name).get_shape():
-                    size *= length
-                total += size
-    return total
+
+def count_added(lora: Lora, model_path: Path) -> int:
+    """Parameters of an adapter on that model: two matrices of its rank beside each target module's."""
+    layers = layer_matrices(model_path)
+    names = lora.target_modules or list(layers)
+    return lora.rank * sum(sum(shape) for name in names for shape in layers[name])
 
 
 def template(renderer: Renderer) -> Iterator[Finding]:

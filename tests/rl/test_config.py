@@ -1,6 +1,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from rl import config as configs
@@ -284,3 +285,97 @@ def test_preferences_stand_alone(files, overrides, message):
 def test_checking_a_run_directory_leaves_nothing_there(tmp_path):
     configs.check_directory(tmp_path / "new" / "runs")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def layered(model):
+    """The model folder with weights of one layer."""
+    from safetensors.numpy import save_file
+
+    names = ("embed_tokens", "layers.0.self_attn.q_proj", "layers.0.self_attn.v_proj", "layers.0.mlp.up_proj")
+    weights = {f"model.{name}.weight": np.zeros((4, 2), np.float32) for name in names}
+    save_file({**weights, "model.layers.0.norm.weight": np.zeros(4, np.float32)}, model / "model.safetensors")
+    return model
+
+
+def test_an_adapter_is_for_linear_layers_that_the_model_has(files, layered):
+    check(load(*files, ["model.lora.rank=4", "model.lora.target_modules=['q_proj', 'up_proj']"]))
+    with pytest.raises(BadInput) as caught:
+        check(load(*files, ["model.lora.rank=4", "model.lora.target_modules=['q_proj', 'qv_proj']"]))
+    assert str(caught.value) == (
+        f"model.lora.target_modules: 'qv_proj' is no linear layer of {layered}; did you mean v_proj? "
+        "(its layers: q_proj, up_proj, v_proj)"
+    )
+    with pytest.raises(BadInput, match="'norm' is no linear layer"):
+        check(load(*files, ["model.lora.rank=4", "model.lora.target_modules=['norm']"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.lora.rank=-1", "model.lora.rank: "),
+        ("model.lora.rank=513", "model.lora.rank: "),
+        ("model.lora.dropout=1.0", "model.lora.dropout: "),
+        ("model.lora.target_modules=q_proj", "model.lora.target_modules: "),
+        ("model.lora.rnak=4", "did you mean model.lora.rank?"),
+    ],
+)
+def test_settings_of_an_adapter_are_checked(files, override, expected):
+    assert expected in error_of(*files, [override])
+
+
+def test_engines_on_accelerators_serve_adapters_in_half_precision_only(files, layered):
+    words = ["model.lora.rank=4", "rollout_pool.num_gpus_per_worker=1"]
+    with pytest.raises(BadInput, match=r"rollout_pool\.dtype: fp32"):
+        check(load(*files, words))
+    check(load(*files, [*words, "rollout_pool.dtype=bf16"]))
+
+
+def test_a_run_is_resumed_with_its_own_adapter(files, layered, tmp_path):
+    configs.write_resolved(load(*files, ["model.lora.rank=4"]), tmp_path)
+    with pytest.raises(BadInput, match=r"model\.lora\.rank: 8, but the run to resume began with 4"):
+        check(configs.load_resumed(tmp_path, "", ["model.lora.rank=8"]))
+    with pytest.raises(BadInput, match=r"model\.lora\.rank: 0, but"):
+        check(configs.load_resumed(tmp_path, "", ["model.lora.rank=0"]))
+    check(configs.load_resumed(tmp_path, "", ["model.lora.dropout=0.1", "learner.learning_rate=1e-5"]))
+
+
+@pytest.fixture
+def adapter(tmp_path, layered):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": str(layered)}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_text("")
+    return folder
+
+
+def test_a_run_may_start_from_an_adapter_and_one_on_top_is_for_the_layers_of_its_base(files, adapter):
+    check(load(*files, [f"model.path={adapter}", "model.lora.rank=2", "model.lora.target_modules=['q_proj']"]))
+    assert configs.for_model(str(adapter)).model.path == str(adapter)
+    with pytest.raises(BadInput, match="'x' is no linear layer"):
+        check(load(*files, [f"model.path={adapter}", "model.lora.rank=2", "model.lora.target_modules=['x']"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"base_model_name_or_path": "/nowhere"}, "'/nowhere': no such folder; name the one"),
+        ({"base_model_name_or_path": None}, "None: no such folder"),
+        ({"peft_type": "IA3"}, "peft_type 'IA3': expected 'LORA'"),
+        ({"peft_type": ...}, "expected peft's JSON with"),
+    ],
+)
+def test_an_adapter_without_its_base_is_refused(files, adapter, change, expected):
+    path = adapter / "adapter_config.json"
+    config = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
+    with pytest.raises(BadInput, match=expected) as caught:
+        configs.for_model(str(adapter))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_without_weights_is_refused(adapter):
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"the adapter has no adapter_model\.safetensors"):
+        configs.for_model(str(adapter))

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rl.config import Config, for_model, load
-from rl.doctor import Finding, count_parameters, examine, learner_gib, stop_token
+from rl.config import Config, Lora, for_model, load
+from rl.doctor import Finding, count_added, count_parameters, examine, learner_gib, stop_token
 from rl.tiny import build
 from rollout.renderer import load_renderer
 
@@ -73,6 +73,22 @@ def test_every_part_of_a_run_is_weighed_and_so_is_the_reference(model):
     with_reference = load("ppo_tiny", "laptop", [*words, "algorithm.options.kl_coefficient=0.1"])
     more = learner_gib(with_reference, 1_000_000_000) - learner_gib(two, 1_000_000_000)
     assert more == pytest.approx(4 * 1_000_000_000 / (1 << 30))
+
+
+def test_an_adapter_costs_its_own_gradients_and_states_and_no_reference(model):
+    words = [f"model.path={model}", f"run.directory={model.parent}", "first.recipe=", "sampling.max_tokens=400"]
+    words += ["model.lora.rank=8", "learner_group.dtype=fp32"]
+    run = load("ppo_tiny", "laptop", words)
+    # hidden 64, intermediate 96, two heads of 32 and one of keys and values
+    added = 8 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 96))
+    assert count_added(run.model.lora, model) == added
+    assert count_added(Lora(rank=8, target_modules=["q_proj"]), model) == 8 * (64 + 64)
+    per_gib = 1_000_000_000 / (1 << 30)
+    few = learner_gib(run, 1_000_000_000, 1_000_000)
+    assert few == pytest.approx(4 * per_gib + 16 * per_gib / 1000 + 0.7)
+    with_reference = load("ppo_tiny", "laptop", [*words, "algorithm.options.kl_coefficient=0.1"])
+    assert learner_gib(with_reference, 1_000_000_000, 1_000_000) == few
+    assert "M of an adapter" in by_name(examine(run, model)[0])["memory"].detail
 
 
 def test_zero_stages_shard_what_they_say(model):

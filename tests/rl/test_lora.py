@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,17 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from envs.component import Component
+from rl.__main__ import main
 from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
 from rl.checkpoint import ADAPTER_WEIGHTS, base_and_adapter, begin, commit, latest
-from rl.config import Lora
+from rl.config import Config, Lora, Model, Source
+from rl.errors import BadInput
 from rl.learner import Learner
 from rl.lora import merge, without_adapter
 from rl.models import Role, load_model
+from rl.parts import make_model
 from rl.sample import Sample, pad
 from rl.train_engine import LearnerConfig
 
@@ -204,3 +209,46 @@ def test_merging_rounds_only_where_it_is_asked_to(
     with pytest.raises(ValueError, match="expected a folder with an adapter"):
         merge(tiny_model_path, tmp_path / "nothing")
     assert {path.name for path in tmp_path.iterdir()} == {"adapter", "half"}
+
+
+def test_a_run_on_an_adapter_starts_from_both_in_one_and_a_resumed_one_from_the_same(
+    tiny_model_path: Path, tmp_path: Path
+) -> None:
+    adapter = make_learner(tiny_model_path).export(tmp_path / "adapter")
+    config = Config(
+        model=Model(path=str(adapter), lora=LORA),
+        source=Source(tasks=Component(factory="envs.toolworld:ToolWorldTasks")),
+        algorithm=Component(factory="rl.algorithms.ppo:PPO"),
+    )
+    folder = make_model(config, tmp_path)
+    assert folder == tmp_path / "base" and base_and_adapter(folder) == (folder, None)
+    (folder / "mark").touch()
+    assert make_model(config.model_copy(update={"resume": "run"}), tmp_path) == folder
+    assert (folder / "mark").exists()
+    make_model(config, tmp_path)
+    assert not (folder / "mark").exists(), "what came first may have gone on meanwhile"
+
+
+def test_a_model_that_is_made_for_the_run_has_the_modules_of_the_adapter(tmp_path: Path, tiny_model_path: Path) -> None:
+    config = Config(
+        model=Model(
+            init=Component(factory="rl.tiny:build"),
+            lora=Lora(rank=2, target_modules=["c_attn"]),
+        ),
+        source=Source(tasks=Component(factory="envs.toolworld:ToolWorldTasks")),
+        algorithm=Component(factory="rl.algorithms.ppo:PPO"),
+    )
+    shutil.copytree(tiny_model_path, tmp_path / "init")
+    with pytest.raises(BadInput, match="'c_attn' is no linear layer"):
+        make_model(config, tmp_path)
+
+
+def test_merge_makes_a_new_folder_and_never_writes_over_one(
+    tiny_model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_learner(tiny_model_path).export(tmp_path / "adapter")
+    words = ["merge", str(adapter), "--out", str(tmp_path / "merged")]
+    assert main(words) == 0
+    assert {path.name for path in tiny_model_path.iterdir()} == {path.name for path in (tmp_path / "merged").iterdir()}
+    assert main(words) == 2
+    assert "merged: exists already; expected a new folder" in capsys.readouterr().err

@@ -108,6 +108,11 @@ def test_an_unknown_command_is_bad_input(capsys):
         (["compare", "one"], "expected two runs"),
         (["check-env", "envs.nowhere:Env"], "cannot import envs.nowhere"),
         (["eval", "/nowhere"], "no such folder"),
+        (["merge", "package:tiny", "--out", "merged"], "expected an adapter; this is a whole model already"),
+        (
+            ["train", "ppo_tiny", "model.lora.rank=4", "model.lora.target_modules=['q_porj']"],
+            "model.lora.target_modules: 'q_porj' is no linear layer of ",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_code_2_before_anything_heavy(words, expected, tmp_path):

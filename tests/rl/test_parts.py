@@ -7,7 +7,7 @@ import pytest
 from envs.component import Component
 from envs.types import Message, Task
 from rl import parts
-from rl.config import Config, Model, RolloutPool, Source
+from rl.config import Config, Lora, Model, RolloutPool, Source
 from rl.errors import BadInput
 from rl.sample import ScoredGroup
 from rollout.demonstrations import from_messages
@@ -25,6 +25,26 @@ def test_engine_and_renderer_have_the_smaller_limit_of_model_and_pool(tmp_path, 
     found = parts.pool_config(config, tmp_path, Path("runs"))
     assert found.engine.options["max_context"] == expected
     assert found.renderer.options == {"max_context": expected}
+
+
+def test_engines_take_adapters_of_the_run_or_serve_one_from_the_start(tmp_path):
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 1024}')
+    config = Config(
+        model=Model(path=str(tmp_path), lora=Lora(rank=12)),
+        source=Source(tasks=Component(factory="envs.toolworld:ToolWorldTasks")),
+        algorithm=Component(factory="rl.algorithms.ppo:PPO"),
+    )
+    assert parts.pool_config(config, tmp_path, Path("runs")).engine.options["lora_rank"] == 12
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"r": 4, "rank_pattern": {"q_proj": 6}}')
+    served = parts.pool_config(config, tmp_path, Path("runs"), adapter).engine.options
+    assert (served["lora_rank"], served["adapter"]) == (6, str(adapter))
+    plain = config.model_copy(update={"model": Model(path=str(tmp_path))})
+    assert "lora_rank" not in parts.pool_config(plain, tmp_path, Path("runs")).engine.options
+    on_gpu = plain.model_copy(update={"rollout_pool": RolloutPool(num_gpus_per_worker=1)})
+    with pytest.raises(BadInput, match="bf16 and fp16 only"):
+        parts.pool_config(on_gpu, tmp_path, Path("runs"), adapter)
 
 
 def test_the_renderer_of_the_recipe_writes_for_engine_and_demonstrations(tmp_path):
