@@ -129,10 +129,13 @@ def base_and_adapter(folder: Path) -> tuple[Path, Path | None]:
     return Path(base), folder
 
 
-def adapter_rank(folder: Path) -> int:
-    """The largest rank of an adapter's layers."""
+def adapter_shape(folder: Path) -> tuple[int, list[str]]:
+    """The largest rank of an adapter's layers, and the names of the modules they lie on; none where they are a pattern."""
     config = json.loads((folder / ADAPTER_CONFIG).read_text())
-    return max(config["r"], *(config.get("rank_pattern") or {}).values(), 1)
+    modules = config["target_modules"]
+    return max(config["r"], *(config.get("rank_pattern") or {}).values(), 1), modules if isinstance(
+        modules, list
+    ) else []
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -186,9 +186,11 @@ def pool_config(config: Config, model_path: Path, directory: Path, adapter: Path
     }
     if adapter is not None:
         configs.check_adapter_engine(pool)
-        settings |= {"adapter": str(adapter.absolute()), "lora_rank": checkpoint.adapter_rank(adapter)}
+        rank, modules = checkpoint.adapter_shape(adapter)
+        settings |= {"lora_rank": rank, "lora_modules": modules, "adapter": str(adapter.absolute())}
     elif config.model.lora.rank:
-        settings["lora_rank"] = config.model.lora.rank
+        modules = config.model.lora.target_modules or sorted(checkpoint.layer_matrices(model_path))
+        settings |= {"lora_rank": config.model.lora.rank, "lora_modules": modules}
     return PoolConfig(
         model_path=str(model_path.absolute()),
         engine=Component(factory=pool.engine.factory, options=settings | pool.engine.options),

@@ -49,6 +49,7 @@ class VllmEngine:
         enforce_eager: bool | None = None,
         block_size: int | None = None,
         lora_rank: int = 0,
+        lora_modules: Sequence[str] = (),
         adapter: str = "",
         log_file: str | None = None,
     ) -> None:
@@ -67,6 +68,8 @@ class VllmEngine:
             enforce_eager: no compilation and no graphs; None means on CPU only.
             block_size: tokens of a KV block, the grain of the prefix cache; None leaves it to vLLM.
             lora_rank: largest rank of the adapters that are loaded in place of weights; 0: weights are loaded.
+            lora_modules: names of the modules that adapters lie on; none: all that vLLM knows, with the head, which
+                costs time whether or not there is something on it.
             adapter: folder of the adapter, in peft's format, that is served as `version` from the start.
             log_file: where vLLM's log lines go; None: warnings only, to stderr.
         """
@@ -88,7 +91,10 @@ class VllmEngine:
         )
         arguments["tensor_parallel_size"] = tensor_parallel_size
         arguments["enable_log_requests"] = False
-        arguments |= _lora_arguments(lora_rank) if lora_rank else {"weight_transfer_config": {"backend": "safetensors"}}
+        if lora_rank:
+            arguments |= _lora_arguments(lora_rank, lora_modules)
+        else:
+            arguments["weight_transfer_config"] = {"backend": "safetensors"}
         with _environment(_CPU_ENVIRONMENT if _on_cpu() and tensor_parallel_size == 1 else {}):
             self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         self._max_context = max_context
@@ -324,13 +330,14 @@ def _arguments(
     return arguments
 
 
-def _lora_arguments(rank: int) -> dict[str, Any]:
+def _lora_arguments(rank: int, modules: Sequence[str]) -> dict[str, Any]:
     """One adapter at a time, of at most `rank`."""
     from vllm.config.lora import MaxLoRARanks
 
     return {
         "enable_lora": True,
         "max_loras": 1,
+        "lora_target_modules": list(modules) or None,
         "max_lora_rank": min(size for size in get_args(MaxLoRARanks) if size >= rank),
     }
 

@@ -1,4 +1,4 @@
-"""The vLLM plug-in: weights from a safetensors file, usually in memory (/dev/shm), into a live engine; and one repair.
+"""The vLLM plug-in: weights from a safetensors file, usually in memory (/dev/shm), into a live engine; and two repairs.
 
 vLLM imports this module through the entry point in every process it starts; nothing else should import it.
 """
@@ -126,6 +126,7 @@ def repack_kept_weights(model: torch.nn.Module) -> None:
 def register() -> None:
     """Entry point `vllm.general_plugins`: make the backend known; vLLM may call it more than once."""
     _spare_cpu_generators()
+    _multiply_with_one_adapter()
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, FileWeightTransferEngine)
         end_with_parent()
@@ -175,3 +176,38 @@ def _spare_cpu_generators() -> None:
             generators.update(spared)
 
     CPUModelRunner._bookkeeping_sync = without_rewinding
+
+
+def _multiply_with_one_adapter() -> None:
+    """On CPU, multiply all tokens with the weights of an engine's only adapter.
+
+    vLLM gathers a copy of the weights for every token, because another token might have another adapter. Ours serve one
+    at a time, and with a copy for each token they sample half as fast and less.
+    """
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    gather_shrink, gather_expand = lora_ops.bgmv_shrink, lora_ops.bgmv_expand_slice
+    if gather_shrink.__name__ == "shrink":
+        return
+
+    def shrink(inputs: Any, weights: Any, output: Any, indices: Any, scaling: float = 1.0) -> None:
+        if len(weights) > 1:
+            return gather_shrink(inputs, weights, output, indices, scaling)
+        matrix = weights.reshape(weights.shape[-2:]).to(output.dtype)  # [rank, in]
+        output[:, : len(matrix)] = scaling * (inputs.to(output.dtype) @ matrix.T)
+
+    def expand(
+        inputs: Any, weights: Any, output: Any, indices: Any, offset: int, size: int, add_inputs: bool = True
+    ) -> None:
+        if len(weights) > 1 or not add_inputs:
+            return gather_expand(inputs, weights, output, indices, offset, size, add_inputs)
+        matrix = weights.reshape(weights.shape[-2:]).to(output.dtype)  # [out, rank]
+        output[:, offset : offset + size] += inputs.to(output.dtype) @ matrix.T
+
+    for module in (lora_ops, punica_cpu):
+        module.bgmv_shrink, module.bgmv_expand_slice = shrink, expand

@@ -2,7 +2,9 @@ import asyncio
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from envs.component import Component
 from envs.types import Message, Task
@@ -34,12 +36,18 @@ def test_engines_take_adapters_of_the_run_or_serve_one_from_the_start(tmp_path):
         source=Source(tasks=Component(factory="envs.toolworld:ToolWorldTasks")),
         algorithm=Component(factory="rl.algorithms.ppo:PPO"),
     )
-    assert parts.pool_config(config, tmp_path, Path("runs")).engine.options["lora_rank"] == 12
+    layer = {f"model.layers.0.mlp.{name}.weight": np.zeros((4, 2)) for name in ("up_proj", "down_proj")}
+    save_file({**layer, "lm_head.weight": np.zeros((9, 2))}, tmp_path / "model.safetensors")
+    trained = parts.pool_config(config, tmp_path, Path("runs")).engine.options
+    assert (trained["lora_rank"], trained["lora_modules"]) == (12, ["down_proj", "up_proj"])
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text('{"r": 4, "rank_pattern": {"q_proj": 6}}')
+    (adapter / "adapter_config.json").write_text(
+        '{"r": 4, "rank_pattern": {"q_proj": 6}, "target_modules": ["q_proj", "v_proj"]}'
+    )
     served = parts.pool_config(config, tmp_path, Path("runs"), adapter).engine.options
-    assert (served["lora_rank"], served["adapter"]) == (6, str(adapter))
+    assert (served["lora_rank"], served["lora_modules"]) == (6, ["q_proj", "v_proj"])
+    assert served["adapter"] == str(adapter)
     plain = config.model_copy(update={"model": Model(path=str(tmp_path))})
     assert "lora_rank" not in parts.pool_config(plain, tmp_path, Path("runs")).engine.options
     on_gpu = plain.model_copy(update={"rollout_pool": RolloutPool(num_gpus_per_worker=1)})

@@ -70,8 +70,15 @@ def engine(base: Path, adapters: list[Path], engine_loop: asyncio.AbstractEventL
     """Serves the first adapter from the start."""
     from rollout.vllm_engine import VllmEngine
 
+    linear = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     engine = VllmEngine(
-        str(base), max_context=256, max_num_seqs=16, kv_cache_gib=0.0625, lora_rank=6, adapter=str(adapters[0])
+        str(base),
+        max_context=256,
+        max_num_seqs=16,
+        kv_cache_gib=0.0625,
+        lora_rank=6,
+        lora_modules=() if base.name == "tied_a" else linear,
+        adapter=str(adapters[0]),
     )
     yield engine
     engine_loop.run_until_complete(engine.close())
