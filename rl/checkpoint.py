@@ -130,7 +130,7 @@ def base_and_adapter(folder: Path) -> tuple[Path, Path | None]:
 
 
 def adapter_shape(folder: Path) -> tuple[int, list[str]]:
-    """The largest rank of an adapter's layers, and the names of the modules they lie on; none where they are a pattern."""
+    """The largest rank of an adapter's layers, and the names of the modules they lie on; none if peft has a pattern."""
     config = json.loads((folder / ADAPTER_CONFIG).read_text())
     modules = config["target_modules"]
     return max(config["r"], *(config.get("rank_pattern") or {}).values(), 1), modules if isinstance(
