@@ -299,15 +299,15 @@ def layered(model):
 
 
 def test_an_adapter_is_for_linear_layers_that_the_model_has(files, layered):
-    check(load(*files, ["model.lora.rank=4", "model.lora.target_modules=['q_proj', 'up_proj']"]))
+    check(load(files[0], files[1], ["model.lora.rank=4", "model.lora.target_modules=['q_proj', 'up_proj']"]))
     with pytest.raises(BadInput) as caught:
-        check(load(*files, ["model.lora.rank=4", "model.lora.target_modules=['q_proj', 'qv_proj']"]))
+        check(load(files[0], files[1], ["model.lora.rank=4", "model.lora.target_modules=['q_proj', 'qv_proj']"]))
     assert str(caught.value) == (
         f"model.lora.target_modules: 'qv_proj' is no linear layer of {layered}; did you mean v_proj? "
         "(its layers: q_proj, up_proj, v_proj)"
     )
     with pytest.raises(BadInput, match="'norm' is no linear layer"):
-        check(load(*files, ["model.lora.rank=4", "model.lora.target_modules=['norm']"]))
+        check(load(files[0], files[1], ["model.lora.rank=4", "model.lora.target_modules=['norm']"]))
 
 
 @pytest.mark.parametrize(
@@ -327,12 +327,12 @@ def test_settings_of_an_adapter_are_checked(files, override, expected):
 def test_engines_on_accelerators_serve_adapters_in_half_precision_only(files, layered):
     words = ["model.lora.rank=4", "rollout_pool.num_gpus_per_worker=1"]
     with pytest.raises(BadInput, match=r"rollout_pool\.dtype: fp32"):
-        check(load(*files, words))
-    check(load(*files, [*words, "rollout_pool.dtype=bf16"]))
+        check(load(files[0], files[1], words))
+    check(load(files[0], files[1], [*words, "rollout_pool.dtype=bf16"]))
 
 
 def test_a_run_is_resumed_with_its_own_adapter(files, layered, tmp_path):
-    configs.write_resolved(load(*files, ["model.lora.rank=4"]), tmp_path)
+    configs.write_resolved(load(files[0], files[1], ["model.lora.rank=4"]), tmp_path)
     with pytest.raises(BadInput, match=r"model\.lora\.rank: 8, but the run to resume began with 4"):
         check(configs.load_resumed(tmp_path, "", ["model.lora.rank=8"]))
     with pytest.raises(BadInput, match=r"model\.lora\.rank: 0, but"):
@@ -351,10 +351,14 @@ def adapter(tmp_path, layered):
 
 
 def test_a_run_may_start_from_an_adapter_and_one_on_top_is_for_the_layers_of_its_base(files, adapter):
-    check(load(*files, [f"model.path={adapter}", "model.lora.rank=2", "model.lora.target_modules=['q_proj']"]))
+    check(
+        load(files[0], files[1], [f"model.path={adapter}", "model.lora.rank=2", "model.lora.target_modules=['q_proj']"])
+    )
     assert configs.for_model(str(adapter)).model.path == str(adapter)
     with pytest.raises(BadInput, match="'x' is no linear layer"):
-        check(load(*files, [f"model.path={adapter}", "model.lora.rank=2", "model.lora.target_modules=['x']"]))
+        check(
+            load(files[0], files[1], [f"model.path={adapter}", "model.lora.rank=2", "model.lora.target_modules=['x']"])
+        )
 
 
 @pytest.mark.parametrize(

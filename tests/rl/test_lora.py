@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from envs.component import Component
 from rl.__main__ import main
+from rl.algorithms.dpo import DPO
 from rl.algorithms.ppo import PPO
 from rl.algorithms.sft import SFT
 from rl.checkpoint import ADAPTER_WEIGHTS, base_and_adapter, begin, commit, latest
@@ -108,6 +109,29 @@ def test_the_reference_is_the_policy_without_its_adapter_and_no_second_model(
     torch.testing.assert_close(models["reference"](batch)["logprobs"], expected, atol=1e-6, rtol=0)
     assert (models["policy"](batch)["logprobs"] - expected).abs().max() > 0.01
     assert learner._frozen["reference"] == learner._without_adapter
+
+
+def test_dpo_measures_from_the_base_and_keeps_what_it_said(tiny_model_path: Path, make_samples: Callable) -> None:
+    sides = [
+        replace(
+            sample,
+            unit=str(index // 2),
+            streams={
+                "weights": sample.loss_mask.astype(np.float32),
+                "preference": sample.loss_mask * np.float32(1 - 2 * (index % 2)),
+            },
+        )
+        for index, sample in enumerate(make_samples(6))
+    ]
+    adapted, whole = (make_learner(tiny_model_path, DPO(), adapter) for adapter in (LORA, Lora()))
+    (first, *_, last) = (adapted.update(sides, 0.0) for _ in range(4))
+    assert first["train/loss"] == pytest.approx(np.log(2), rel=1e-5)
+    assert last["train/loss"] < 0.9 * first["train/loss"]
+    whole.update(sides, 0.0)
+    batch = pad(sides)
+    kept, expected = (one._models()["reference"](batch)["logprobs"] for one in (adapted, whole))
+    torch.testing.assert_close(kept, expected, atol=1e-6, rtol=0)
+    assert (adapted._models()["policy"](batch)["logprobs"] - expected).abs().max() > 0.01
 
 
 def test_without_its_adapter_a_model_is_back_in_training_afterwards(tiny_model_path: Path) -> None:
