@@ -210,4 +210,4 @@ def _multiply_with_one_adapter() -> None:
         output[:, offset : offset + size] += inputs.to(output.dtype) @ matrix.T
 
     for module in (lora_ops, punica_cpu):
-        module.bgmv_shrink, module.bgmv_expand_slice = shrink, expand
+        vars(module).update(bgmv_shrink=shrink, bgmv_expand_slice=expand)

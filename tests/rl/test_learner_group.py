@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 
 from envs.component import Component
 from rl.algorithms.sft import SFT
-from rl.checkpoint import latest, read_state
+from rl.checkpoint import ADAPTER_WEIGHTS, latest, read_state
+from rl.config import Lora
 from rl.learner import Learner
 from rl.learner_group import LearnerGroup, RankConfig
+from rl.models import NO_ADAPTER
 from rl.train_engine import LearnerConfig
 
 ray = pytest.importorskip("ray")
@@ -26,35 +28,45 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def make_group(path: Path, *, resume: Path | None = None, num_ranks: int = 1, **settings: object) -> LearnerGroup:
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / ADAPTER_WEIGHTS if path.is_dir() else path)
+
+
+def make_group(
+    path: Path, *, adapter: Lora = NO_ADAPTER, resume: Path | None = None, num_ranks: int = 1, **settings: object
+) -> LearnerGroup:
     return LearnerGroup(
         algorithm=SFT_COMPONENT,
         model_path=path,
         config=LearnerConfig(**{"learning_rate": 1e-3, **settings}),  # type: ignore[arg-type]
         ranks=RankConfig(num_ranks=num_ranks, num_cpus_per_rank=0.5),
+        adapter=adapter,
         resume=resume,
     )
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(("engine", "zero_stage"), [("torch", 0), ("deepspeed", 2)])
+@pytest.mark.parametrize(
+    ("engine", "zero_stage", "rank"),
+    [("torch", 0, 0), ("deepspeed", 2, 0), ("deepspeed", 0, 4), ("deepspeed", 2, 4), ("deepspeed", 3, 4)],
+)
 async def test_two_ranks_learn_export_save_and_resume_like_one_learner(
-    tiny_model_path: Path, make_samples: Callable, tmp_path: Path, engine: str, zero_stage: int
+    tiny_model_path: Path, make_samples: Callable, tmp_path: Path, engine: str, zero_stage: int, rank: int
 ) -> None:
-    samples = make_samples(6)
-    alone = Learner(algorithm=SFT(), model_path=tiny_model_path, config=LearnerConfig(learning_rate=1e-3))
+    samples, adapter = make_samples(6), Lora(rank=rank)
+    config = LearnerConfig(learning_rate=1e-3)
+    alone = Learner(algorithm=SFT(), model_path=tiny_model_path, config=config, adapter=adapter)
     expected = [alone.update(samples, 0.0) for _ in range(2)]
-    group = make_group(tiny_model_path, num_ranks=2, engine=engine, zero_stage=zero_stage)
+    group = make_group(tiny_model_path, num_ranks=2, engine=engine, zero_stage=zero_stage, adapter=adapter)
     await group.start()
     try:
         assert await group.update(samples, 0.0) == pytest.approx(expected[0], rel=1e-4)
         folder = await group.save(tmp_path / "checkpoints", 1, {"seed": 3}, keep=1)
         assert await group.update(samples, 0.0) == pytest.approx(expected[1], rel=1e-3)
         assert group.version == 2
-        path = await group.export(tmp_path / "weights.safetensors")
-        theirs = load_file(alone.export(tmp_path / "alone.safetensors"))
-        ours = load_file(path)
+        ours = load_weights(await group.export(tmp_path / "weights"))
+        theirs = load_weights(alone.export(tmp_path / "alone"))
         assert ours.keys() == theirs.keys()
         for name in ours:
             torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-3)
@@ -65,7 +77,9 @@ async def test_two_ranks_learn_export_save_and_resume_like_one_learner(
         await group.close()
     assert folder == latest(tmp_path / "checkpoints")
     assert read_state(folder) == {"seed": 3, "step": 1, "version": 1}
-    resumed = make_group(tiny_model_path, num_ranks=2, engine=engine, zero_stage=zero_stage, resume=folder)
+    resumed = make_group(
+        tiny_model_path, num_ranks=2, engine=engine, zero_stage=zero_stage, adapter=adapter, resume=folder
+    )
     await resumed.start()
     try:
         assert resumed.version == 1
