@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
+from envs.actions import CHANGE_TOOLS, TALK_TO_USER
 from envs.types import Json, Task, ToolCall
 from rewards.matching import alternatives, may_be_omitted
 
@@ -27,6 +30,27 @@ def gold_calls(task: Task) -> tuple[ToolCall, ...]:
         )
         for call in task.reference
     )
+
+
+def in_full(call: ToolCall, task: Task) -> ToolCall:
+    """A deferral of a reference, which leaves the free text open, as it would be said; other calls as they are.
+
+    What the task says of the request (`facts["wanted"]["phrase"]`, as the tool world has it) becomes the reason.
+    """
+    if call.name == TALK_TO_USER:
+        names = call.arguments.get("missing") or ()
+        question = f"which {' and '.join(map(_spoken, names))}?" if names else "what else?"
+        return replace(call, arguments={"question": question, "missing": [], **call.arguments})
+    if call.name == CHANGE_TOOLS:
+        wanted = task.facts.get("wanted")
+        phrase = wanted.get("phrase") if isinstance(wanted, Mapping) else None
+        return replace(call, arguments={"reason": f"no tool can {phrase or 'serve the request'}", **call.arguments})
+    return call
+
+
+def _spoken(name: Json) -> str:
+    """The words of an identifier: "startDate" and "start_date" become "start date"."""
+    return re.sub("(?<=[a-z0-9])(?=[A-Z])", " ", str(name)).replace("_", " ").lower()
 
 
 def _chosen(arguments: Mapping[str, Json], required: frozenset[str]) -> dict[str, Json]:

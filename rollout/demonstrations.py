@@ -74,8 +74,8 @@ async def demonstrate(
         token_ids = renderer.assistant(message)
         if len(token_ids) > situation.room:
             return None
-        _expect_readable(renderer, message, token_ids)
-        return Action(completion=_unsampled(token_ids), train=not (mask_errors and erroneous))
+        expect_readable(renderer, message, token_ids)
+        return Action(completion=unsampled_completion(token_ids), train=not (mask_errors and erroneous))
 
     return await run_loop(
         task, make_env, act, renderer, trajectory_id=trajectory_id, group_id=group_id, max_turns=max_turns
@@ -106,8 +106,8 @@ async def record(
         token_ids = renderer.assistant(message)
         if len(token_ids) > situation.room:
             return None
-        _expect_readable(renderer, message, token_ids)
-        return Action(completion=_unsampled(token_ids))
+        expect_readable(renderer, message, token_ids)
+        return Action(completion=unsampled_completion(token_ids))
 
     return await run_loop(
         task,
@@ -150,7 +150,7 @@ def from_messages(
             ending = Ending.MAX_TOKENS
             break
         builder.append_observation(pending)
-        start, end = builder.append_completion(_unsampled(token_ids))
+        start, end = builder.append_completion(unsampled_completion(token_ids))
         turns.append(
             Turn(
                 message=turn.message,
@@ -240,7 +240,8 @@ def read_demonstrations(path: str | Path, renderer: Renderer) -> Iterator[Trajec
             raise ValueError(f"{recorded.where}: {error}") from error
 
 
-def _unsampled(token_ids: Sequence[int]) -> Completion:
+def unsampled_completion(token_ids: Sequence[int]) -> Completion:
+    """The completion of a turn that no engine sampled."""
     return Completion(
         token_ids=np.asarray(token_ids, dtype=np.int32),
         logprobs=np.full(len(token_ids), np.nan, dtype=np.float32),
@@ -249,7 +250,12 @@ def _unsampled(token_ids: Sequence[int]) -> Completion:
     )
 
 
-def _expect_readable(renderer: Renderer, message: Message, token_ids: Sequence[int]) -> None:
+def expect_readable(renderer: Renderer, message: Message, token_ids: Sequence[int]) -> None:
+    """Check that rendered tokens are read as the message they were made of.
+
+    Raises:
+        ValueError: they are not, so the environment would see another message.
+    """
     read = renderer.parse(token_ids)
     if _gist(read, renderer.parser) != _gist(message, renderer.parser):
         raise ValueError(

@@ -20,6 +20,8 @@ class Sampling:
     max_tokens: int = 128
     seed: int | None = None
     stop_token_ids: tuple[int, ...] = ()
+    num_alternatives: int = 0
+    """Likeliest tokens to report at every position, beside the sampled one; at most 20."""
 
 
 class EngineFailed(RuntimeError):

@@ -40,6 +40,7 @@ from ray.exceptions import RayActorError
 from envs.component import Component
 from envs.types import Task
 from rollout.engine import EngineFailed
+from rollout.exploration import Exploration
 from rollout.trajectory import Ending, Trajectory
 from rollout.worker import Canary, EpisodeRequest, EpisodeSettings, RolloutWorker, failed_trajectory
 
@@ -191,6 +192,29 @@ class RolloutPool:
                 break
         return tuple((failed | done)[request.trajectory_id] for request in requests)
 
+    async def explore(
+        self, task: Task, exploration: Exploration, *, group_id: str, settings: EpisodeSettings
+    ) -> list[Trajectory]:
+        """Follow one episode, with the candidates of its turns behind it (`rollout.exploration`).
+
+        What a failed worker or engine broke runs again; what still fails at the last attempt comes back as the
+        episode alone, engine_failed.
+
+        Raises:
+            EngineFailed: no worker is left and none can be started.
+        """
+        request = EpisodeRequest(task=task, trajectory_id=f"{group_id}-0", group_id=group_id)
+        found: list[Trajectory] = []
+        for attempt in range(self.config.max_attempts):
+            self.num_retried_episodes += bool(attempt)
+            answer = await self._on_a_worker(
+                [request], lambda actor: actor.explore.remote([request], settings, exploration)
+            )
+            found = [_failed(request, answer)] if isinstance(answer, str) else answer[0]
+            if found[0].ending is not Ending.ENGINE_FAILED:
+                break
+        return found
+
     async def load(self, version: int, weights: str, verify: Verify) -> WeightReport:
         """Make `weights` live as `version` on every worker and prove it.
 
@@ -254,20 +278,23 @@ class RolloutPool:
     async def _run_on_a_worker(
         self, requests: Sequence[EpisodeRequest], settings: EpisodeSettings
     ) -> Sequence[Trajectory]:
+        found = await self._on_a_worker(requests, lambda actor: actor.run.remote(requests, settings))
+        return [_failed(request, found) for request in requests] if isinstance(found, str) else found
+
+    async def _on_a_worker(self, requests: Sequence[EpisodeRequest], ask: Callable[[Any], Any]) -> list[Any] | str:
+        """What a worker answers, one item for each request; or why it was lost."""
         slot = await self._acquire(len(requests))
         try:
-            trajectories = await asyncio.wait_for(
-                _result(slot.actor.run.remote(requests, settings)), self.config.group_seconds
-            )
+            found = await asyncio.wait_for(_result(ask(slot.actor)), self.config.group_seconds)
         except (RayActorError, TimeoutError) as error:
             self._lose(slot, f"{type(error).__name__}: {error}")
-            return [failed_trajectory(request, Ending.ENGINE_FAILED, str(error)) for request in requests]
+            return str(error)
         finally:
             slot.load -= len(requests)
             self._dispatch()
-        if any(trajectory.ending is Ending.ENGINE_FAILED for trajectory in trajectories):
+        if any(_episode(item).ending is Ending.ENGINE_FAILED for item in found):
             await self._examine(slot)
-        return trajectories
+        return found
 
     async def _acquire(self, size: int) -> _Slot:
         """A serving worker below its capacity, the least loaded; its load grows by `size`."""
@@ -445,6 +472,15 @@ class RolloutPool:
         if previous is None or weights.accepted is None:
             return float("nan")
         return _difference(previous, (await weights.verify([previous.token_ids]))[0])
+
+
+def _episode(item: Trajectory | Sequence[Trajectory]) -> Trajectory:
+    """The episode itself of what a worker gives for one request."""
+    return item if isinstance(item, Trajectory) else item[0]
+
+
+def _failed(request: EpisodeRequest, reason: str) -> Trajectory:
+    return failed_trajectory(request, Ending.ENGINE_FAILED, reason)
 
 
 async def _result(reference: Any) -> Any:

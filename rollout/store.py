@@ -338,10 +338,11 @@ def _rows(path: Path, dataset: str) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for file_path in _files(path, dataset):
+    for file_path in dataset_files(path, dataset):
         try:
             file = pq.ParquetFile(file_path)
             _check_version(file, file_path)
+            _check_columns(file, file_path, dataset)
             for batch in file.iter_batches(batch_size=64):
                 yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:
@@ -354,16 +355,29 @@ def _check_version(file: Any, path: Path) -> None:
         raise ValueError(f"{path}: expected tether.schema = {SCHEMA_VERSION} in the metadata, found {found!r}")
 
 
-def _files(path: Path, dataset: str) -> list[Path]:
+def _check_columns(file: Any, path: Path, dataset: str) -> None:
+    schema = trajectory_schema() if dataset == "trajectories" else score_schema()
+    missing = [name for name in schema.names if name not in file.schema_arrow.names]
+    if missing:
+        raise ValueError(f"{path}: expected the columns of {dataset}; there is no {missing[0]}")
+
+
+def dataset_files(path: Path, dataset: str) -> list[Path]:
+    """The Parquet files of a run directory, a dataset (`trajectories` or `scores`), one step, or one file; by step.
+
+    Raises:
+        ValueError: there are none.
+    """
     if path.is_file():
         return [path]
     root = path / dataset if (path / dataset).is_dir() else path
     files = [file for file in root.rglob("*.parquet") if not file.name.startswith(".")]
     if not files:
         raise ValueError(f"{path}: expected a run directory with {dataset}/, or Parquet files; found none")
-    return sorted(files, key=lambda file: (_step_of(file), file.name))
+    return sorted(files, key=lambda file: (step_of(file), file.name))
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The training step that a file of a dataset belongs to; -1: its folder does not say."""
     number = path.parent.name.removeprefix("step=")
     return int(number) if number.isdecimal() else -1

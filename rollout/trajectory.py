@@ -46,6 +46,20 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alternatives:
+    """The k likeliest tokens at each of n positions, the likeliest first; the sampled one may be among them."""
+
+    token_ids: np.ndarray
+    """int32 [n, k]; -1 where fewer are known."""
+    logprobs: np.ndarray
+    """float32 [n, k], at temperature 1; -inf where fewer are known."""
+
+    def __post_init__(self) -> None:
+        if self.token_ids.shape != self.logprobs.shape or self.token_ids.ndim != 2:
+            raise ValueError(f"token_ids {self.token_ids.shape} and logprobs {self.logprobs.shape} must be [n, k]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """What an engine sampled after one prompt."""
 
@@ -55,10 +69,14 @@ class Completion:
     """float32 [n], of the sampled tokens under the sampling distribution at temperature 1."""
     finish: Finish
     policy_version: int
+    alternatives: Alternatives | None = None
+    """Of every position, where they were asked for."""
 
     def __post_init__(self) -> None:
         if self.token_ids.shape != self.logprobs.shape or self.token_ids.ndim != 1:
             raise ValueError(f"token_ids {self.token_ids.shape} and logprobs {self.logprobs.shape} must be [n]")
+        if self.alternatives is not None and len(self.alternatives.token_ids) != len(self.token_ids):
+            raise ValueError(f"alternatives of {len(self.alternatives.token_ids)} of {len(self.token_ids)} positions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +146,17 @@ class Trajectory:
             ):
                 raise ValueError(f"trajectory {self.trajectory_id}: a call outside its turn {turn.start}:{turn.end}")
             position = turn.end
+
+    def messages_before(self, turn: int) -> tuple[Message, ...]:
+        """The conversation that the policy had read when it wrote turn `turn`, its own messages included."""
+        messages = list(self.task.prompt)
+        for earlier in self.turns[:turn]:
+            messages.append(earlier.message)
+            messages.extend(
+                Message(role="tool", content=result.content, call_id=result.call_id) for result in earlier.results
+            )
+            messages.extend(earlier.heard)
+        return tuple(messages)
 
     def offered_tools(self, turn: int) -> tuple[ToolSpec, ...]:
         """The tools the policy could call in turn `turn`, actions included."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from rollout.engine import EngineFailed, Sampling
-from rollout.trajectory import Completion, Finish
+from rollout.trajectory import Alternatives, Completion, Finish
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 
@@ -149,12 +149,14 @@ class VllmEngine:
         output = result.outputs[0]
         if output.finish_reason not in ("stop", "length"):
             raise EngineFailed(f"request {request_id}: {output.finish_reason}")
+        logprobs, alternatives = _logprobs(output.logprobs, sampling.num_alternatives)
         return Completion(
             token_ids=np.asarray(output.token_ids, dtype=np.int32),
-            logprobs=np.asarray(output.logprobs.logprobs, dtype=np.float32),
+            logprobs=logprobs,
             finish=Finish(output.finish_reason),
             # An adapter is not exchanged before the last request that began with it has ended.
             policy_version=self._version if self._takes_adapters else self._sampled_version(output.weight_versions),
+            alternatives=alternatives,
         )
 
     async def load(self, version: int, weights: str) -> None:
@@ -238,7 +240,7 @@ class VllmEngine:
                 seed=sampling.seed,
                 stop_token_ids=list(sampling.stop_token_ids),
                 ignore_eos=True,
-                logprobs=0,
+                logprobs=sampling.num_alternatives,
                 flat_logprobs=True,
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
@@ -295,6 +297,18 @@ class BareEngine:
         ]
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
         return sum(len(output.outputs[0].token_ids) for output in outputs)
+
+
+def _logprobs(flat: Any, num_alternatives: int) -> tuple[np.ndarray, Alternatives | None]:
+    """vLLM's flat log-probs -> those of the sampled tokens [n], and the likeliest k at each position [n, k].
+
+    At each position vLLM puts the sampled token first and the k likeliest behind it.
+    """
+    table = np.asarray(flat.logprobs, dtype=np.float32).reshape(len(flat), 1 + num_alternatives)
+    if not num_alternatives:
+        return table[:, 0], None
+    token_ids = np.asarray(flat.token_ids, dtype=np.int32).reshape(table.shape)
+    return table[:, 0].copy(), Alternatives(token_ids=token_ids[:, 1:], logprobs=table[:, 1:])
 
 
 def _arguments(

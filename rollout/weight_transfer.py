@@ -150,11 +150,11 @@ def end_with_parent() -> None:
 
 
 def _spare_cpu_generators() -> None:
-    """Keep vLLM from rewinding CPU generators.
+    """Rewind the generators of seeded requests on a CPU, where vLLM cannot.
 
     The token sampled after a prompt's first part is discarded, and vLLM then rewinds the generator of a seeded request
-    by an offset. A CPU generator has none: it raises, and the engine core dies. Not rewinding costs such a request one
-    draw of its generator and nothing else.
+    by an offset. A CPU generator has none: it raises, and the engine core dies. So the state before the draw is put
+    back instead: a seed gives the same tokens whichever way the prompt was split.
     """
     from vllm.platforms import current_platform
 
@@ -162,19 +162,33 @@ def _spare_cpu_generators() -> None:
         return
     from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
-    bookkeeping = CPUModelRunner._bookkeeping_sync
+    sample, bookkeeping = CPUModelRunner._sample, CPUModelRunner._bookkeeping_sync
     if bookkeeping.__name__ == "without_rewinding":
         return
 
-    def without_rewinding(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def discarded(self: Any) -> dict[int, Any]:
+        indices = self.discard_request_mask.np[: self.input_batch.num_reqs].nonzero()[0].tolist()
         generators = self.input_batch.generators
-        discarded = self.discard_request_mask.np[: self.input_batch.num_reqs].nonzero()[0].tolist()
-        spared = {index: generators.pop(index) for index in discarded if index in generators}
+        return {index: generators[index] for index in indices if index in generators}
+
+    def with_states_put_back(self: Any, *args: Any, **kwargs: Any) -> Any:
+        states = [(generator, generator.get_state()) for generator in discarded(self).values()]
+        try:
+            return sample(self, *args, **kwargs)
+        finally:
+            for generator, state in states:
+                generator.set_state(state)
+
+    def without_rewinding(self: Any, *args: Any, **kwargs: Any) -> Any:
+        spared = discarded(self)
+        for index in spared:
+            del self.input_batch.generators[index]
         try:
             return bookkeeping(self, *args, **kwargs)
         finally:
-            generators.update(spared)
+            self.input_batch.generators.update(spared)
 
+    CPUModelRunner._sample = with_states_put_back
     CPUModelRunner._bookkeeping_sync = without_rewinding
 
 

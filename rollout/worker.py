@@ -17,6 +17,7 @@ from envs.component import Component
 from envs.types import Message, Outcome, Task
 from rollout.engine import Engine, EngineFailed, Sampling
 from rollout.episode import run_episode
+from rollout.exploration import Exploration, explore
 from rollout.trajectory import UNKNOWN_VERSION, Completion, Ending, Trajectory
 
 CANARY_SAMPLING = Sampling(temperature=2.0, max_tokens=16, seed=0)
@@ -133,6 +134,12 @@ class RolloutWorker:
         """Run the episodes concurrently; one trajectory for each, in order, whatever happens."""
         return await asyncio.gather(*[self._episode(request, settings) for request in requests])
 
+    async def explore(
+        self, requests: Sequence[EpisodeRequest], settings: EpisodeSettings, exploration: Exploration
+    ) -> list[list[Trajectory]]:
+        """Follow an episode of each request, with the candidates of its turns behind it, whatever happens."""
+        return await asyncio.gather(*[self._explored(request, settings, exploration) for request in requests])
+
     async def load(self, version: int, weights: str) -> Canary | str:
         """Make `weights` live and sample the canary; nothing is served until `accept`.
 
@@ -192,6 +199,26 @@ class RolloutWorker:
                 )
             except Exception:
                 return failed_trajectory(request, Ending.ENV_FAILED, traceback.format_exc())
+
+    async def _explored(
+        self, request: EpisodeRequest, settings: EpisodeSettings, exploration: Exploration
+    ) -> list[Trajectory]:
+        async with self._slots:
+            try:
+                return await explore(
+                    request.task,
+                    settings.env.build,
+                    self._gate,
+                    self._renderer,
+                    settings.sampling,
+                    exploration,
+                    trajectory_id=request.trajectory_id,
+                    group_id=request.group_id,
+                    max_turns=settings.max_turns,
+                    offer_actions=settings.offer_actions,
+                )
+            except Exception:
+                return [failed_trajectory(request, Ending.ENV_FAILED, traceback.format_exc())]
 
     async def _sample_canary(self) -> Canary:
         self._num_canaries += 1

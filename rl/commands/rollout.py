@@ -33,7 +33,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "rest", metavar="CLUSTER key=value", nargs="*", default=[], help="where to run, and single settings of it"
     )
-    parser.add_argument("--num", type=int, default=5, metavar="N", help="episodes (default: 5)")
+    parser.add_argument("--num", type=int, default=5, metavar="N", help="tasks (default: 5)")
+    parser.add_argument("--group-size", type=int, default=1, metavar="N", help="episodes of each task (default: 1)")
     parser.add_argument("--tasks", default="heldout", metavar="heldout|real|train|FILE", help="(default: heldout)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of tasks and sampling (default: 0)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
@@ -51,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         tasks = task_set(arguments.tasks, arguments.num, arguments.seed).tasks
     except ValueError as error:
         raise BadInput(str(error)) from error
+    if arguments.group_size < 1:
+        raise BadInput(f"--group-size {arguments.group_size}: expected at least 1")
     if arguments.out:
         configs.check_directory(arguments.out)
     from rewards.classify import classify
@@ -76,14 +79,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(pool: RolloutPool) -> list[Trajectory]:
         with make_progress(console) as progress:
-            bar = progress.add_task("episodes", total=len(tasks))
+            bar = progress.add_task("episodes", total=len(tasks) * arguments.group_size)
 
-            async def episode(index: int) -> Trajectory:
-                (trajectory,) = await pool.run(tasks[index], group_id=f"episode-{index}", settings=settings)
-                progress.advance(bar)
-                return trajectory
+            async def group(index: int) -> tuple[Trajectory, ...]:
+                trajectories = await pool.run(
+                    tasks[index], group_id=f"episode-{index}", group_size=arguments.group_size, settings=settings
+                )
+                progress.advance(bar, arguments.group_size)
+                return trajectories
 
-            return await asyncio.gather(*[episode(index) for index in range(len(tasks))])
+            groups = await asyncio.gather(*[group(index) for index in range(len(tasks))])
+            return [trajectory for trajectories in groups for trajectory in trajectories]
 
     with tempfile.TemporaryDirectory(prefix="tether-") as logs:
         trajectories = with_pool(config, arguments.out or Path(logs), work)

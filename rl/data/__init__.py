@@ -1,1 +1,4 @@
-"""What `tether data` does: records in, records out, each with where it comes from. Imports neither torch nor ray."""
+"""What `tether data` does: records in, records out, each with where it comes from.
+
+Imports neither torch nor ray, but for `explored`, which samples.
+"""

@@ -82,6 +82,8 @@ class Item:
     """None where it was dropped."""
     origin: Mapping[str, Json] = field(default_factory=dict)
     """Where the records come from, such as {"row": 3}; becomes part of their `source`."""
+    origins: tuple[Mapping[str, Json], ...] = ()
+    """The same for each record alone, beside `origin`; empty: nothing more is known."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What to add to the summary, by name; "dropped/no answer" is the entry "no answer" of the group "dropped"."""
 
@@ -130,7 +132,7 @@ def run_job(
         BadInput: the output cannot be written there, or stands there, or was begun by another call.
         KeyboardInterrupt: what was done is kept.
     """
-    _check_out(job)
+    check_out(job)
     identity, console = job.identity(), make_console()
     if job.overwrite:
         job.partial.unlink(missing_ok=True)
@@ -189,7 +191,11 @@ def _do(
         bar = progress.add_task(unit, total=total, completed=done.num_items)
         try:
             for item in work(done):
-                records = [_with_source(record, base | dict(item.origin)) for record in item.records]
+                origins = item.origins or ({},) * len(item.records)
+                records = [
+                    _with_source(record, {**base, **item.origin, **origin})
+                    for record, origin in zip(item.records, origins, strict=True)
+                ]
                 file.write(_line({"records": records, "counts": dict(item.counts)}))
                 done.num_items += 1
                 done.counts.update(item.counts)
@@ -292,7 +298,12 @@ def _what_differs(found: Json, wanted: Mapping[str, Json]) -> str:
 # The output.
 
 
-def _check_out(job: Job) -> None:
+def check_out(job: Job) -> None:
+    """Refuse an output that cannot be written. `run_job` does so; call it before work that comes ahead of that.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
     if not has_known_suffix(job.out):
         raise BadInput(f"--out {job.out}: expected a file ending in {', '.join(SUFFIXES)}")
     if not job.out.absolute().parent.is_dir():

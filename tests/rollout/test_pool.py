@@ -16,6 +16,7 @@ from rollout.trajectory import Ending
 
 pytest.importorskip("ray")
 
+from rollout.exploration import Exploration
 from rollout.pool import PoolConfig, RolloutPool
 from rollout.worker import Canary, EpisodeRequest, EpisodeSettings, RolloutWorker
 
@@ -94,6 +95,33 @@ def test_groups_come_back_complete_and_in_order(local_ray, folder):
         assert len(episodes_started(folder)) == 60
 
     in_pool(config_of(folder), settings_of(folder), scenario)
+
+
+def test_an_explored_episode_comes_back_with_its_candidates_also_from_a_killed_worker(local_ray, folder):
+    async def scenario(pool: RolloutPool) -> None:
+        exploration = Exploration(num_samples=3, num_branches=0)
+        for task in (task_of(0), task_of(1, kill=str(folder / "killed"))):
+            followed, *candidates = await pool.explore(
+                task, exploration, group_id=task.task_id, settings=settings_of(folder, turns=2)
+            )
+            assert followed.ending is Ending.COMPLETED and len(followed.turns) == 2
+            assert [one.trajectory_id for one in candidates] == [
+                f"{task.task_id}-0/{turn}/sample-{number}" for turn in range(2) for number in range(3)
+            ]
+        assert pool.num_lost_workers == 1 and pool.num_retried_episodes == 1
+
+    in_pool(config_of(folder), settings_of(folder), scenario)
+
+
+def test_an_exploration_whose_engine_keeps_failing_comes_back_as_such(local_ray, folder):
+    async def scenario(pool: RolloutPool) -> None:
+        (folder / "dead").touch()
+        (only,) = await pool.explore(
+            task_of(0), Exploration(num_branches=0), group_id="g", settings=settings_of(folder)
+        )
+        assert only.ending is Ending.ENGINE_FAILED
+
+    in_pool(config_of(folder, max_attempts=1, dead_after=str(folder / "dead")), settings_of(folder), scenario)
 
 
 def test_groups_go_to_the_least_loaded_worker(local_ray, folder):

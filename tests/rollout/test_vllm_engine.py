@@ -50,6 +50,27 @@ def test_sampled_logprobs_equal_a_hugging_face_forward_pass(vllm_engine, engine_
         assert parity_error(random_models["tied_a"], PROMPT, completion) < 1e-4
 
 
+def test_alternatives_are_the_likeliest_tokens_by_a_hugging_face_forward_pass(vllm_engine, engine_loop, random_models):
+    import torch
+    from transformers import Qwen2ForCausalLM
+
+    model = Qwen2ForCausalLM.from_pretrained(random_models["tied_a"]).float().eval()
+    for temperature in (0.0, 1.0):
+        completion = generate(vllm_engine, engine_loop, PROMPT, temperature=temperature, num_alternatives=4)
+        found = completion.alternatives
+        assert found is not None and found.token_ids.shape == (16, 4)
+        whole = torch.tensor([[*PROMPT, *completion.token_ids.tolist()]])
+        with torch.no_grad():
+            logprobs = model(whole).logits.log_softmax(-1)[0, len(PROMPT) - 1 : -1]
+        best = logprobs.topk(4)
+        assert found.token_ids.tolist() == best.indices.tolist()
+        assert np.abs(found.logprobs - best.values.numpy()).max() < 1e-4
+        if not temperature:
+            assert found.token_ids[:, 0].tolist() == completion.token_ids.tolist()
+        assert parity_error(random_models["tied_a"], PROMPT, completion) < 1e-4
+    assert generate(vllm_engine, engine_loop, PROMPT).alternatives is None
+
+
 def test_completion_ends_with_the_stop_token(vllm_engine, engine_loop):
     free = generate(vllm_engine, engine_loop, PROMPT, temperature=0.0, max_tokens=8)
     stop = int(free.token_ids[3])
@@ -66,17 +87,30 @@ def test_a_request_seed_makes_the_sample_repeatable(vllm_engine, engine_loop):
     assert len({tuple(token_ids) for token_ids in unseeded}) == 3
 
 
-def test_seeded_requests_survive_more_prompt_tokens_than_one_step_of_the_engine_takes(vllm_engine, engine_loop):
-    prompts = [[5 + (7 * i + number) % 290 for i in range(150)] for number in range(60)]
+def test_a_seed_gives_the_same_tokens_however_the_engine_splits_the_prompts(vllm_engine, engine_loop):
+    # More prompt tokens at once than one step of the engine takes, time and again: some prompts are read in two parts.
+    num, burst = 144, 48
+    prompts = [[5 + (7 * i + number) % 290 for i in range(150)] for number in range(num)]
 
-    async def all_at_once() -> list[Completion]:
-        requests = [
-            vllm_engine.generate(prompt, Sampling(max_tokens=8, seed=number), f"seeded-{number}")
-            for number, prompt in enumerate(prompts)
+    async def sampled(number: int, name: str) -> list[int]:
+        sampling = Sampling(max_tokens=8, seed=number)
+        completion = await vllm_engine.generate(prompts[number], sampling, f"{name}-{number}")
+        return completion.token_ids.tolist()
+
+    async def together() -> list[list[int]]:
+        bursts = [range(first, first + burst) for first in range(0, num, burst)]
+        return [
+            token_ids
+            for numbers in bursts
+            for token_ids in await asyncio.gather(*[sampled(number, "together") for number in numbers])
         ]
-        return await asyncio.gather(*requests)
 
-    assert [len(completion.token_ids) for completion in engine_loop.run_until_complete(all_at_once())] == [8] * 60
+    async def alone() -> list[list[int]]:
+        return [await sampled(number, "alone") for number in range(num)]
+
+    found = engine_loop.run_until_complete(together())
+    assert [len(token_ids) for token_ids in found] == [8] * num
+    assert found == engine_loop.run_until_complete(alone())
 
 
 def test_many_requests_are_sampled_at_the_same_time(vllm_engine, engine_loop, random_models):
