@@ -7,7 +7,7 @@ from envs.checks import check_env
 from envs.component import Component
 from envs.detection.env import MAX_RESULT, DetectionEnv, make_task, make_toolbox, offered
 from envs.detection.memory import Entry, Memory, NoSuchSentence
-from envs.detection.prompts import instructions, language_of, parts, react
+from envs.detection.prompts import Language, instructions, language_of, parts, react
 from envs.detection.rules import RulePolicy
 from envs.detection.sandbox.sandbox import Sandbox, SandboxUnavailable
 from envs.detection.toolbox import Toolbox
@@ -245,7 +245,7 @@ def test_language_of_a_text(text, language):
     assert language_of(text) == language
 
 
-async def replies(question, response, language="en", toolbox=TOOLBOX):
+async def replies(question, response, language: Language = "en", toolbox=TOOLBOX):
     """All calls of the rules on one response, and the outcome."""
     tools = offered(toolbox)
     known = make_task("t", question, response, tools=tools, language=language)
