@@ -12,7 +12,7 @@ from rl.console import make_console
 from rl.errors import BadInput, RunFailed
 from rl.logging import quiet
 
-COMMANDS = ("train", "eval", "rollout", "score", "show", "compare", "bench", "doctor", "check-env")
+COMMANDS = ("train", "eval", "rollout", "score", "detect", "show", "compare", "bench", "doctor", "check-env")
 
 DESCRIPTION = """\
 Train language models to call tools without hallucinating: they learn to call the right tool with the right
