@@ -52,6 +52,8 @@ class Settings:
     endpoint_model: str = ""
     language: Language | None = None
     """Of the instructions; None: that of each response."""
+    rounding: bool = True
+    """Of the rules: whether a result may be rounded to the digits that it is written with."""
     corpus: str | None = None
     search_url: str | None = None
     translate_url: str | None = None
@@ -103,7 +105,7 @@ class Detector:
 
 def _policy(settings: Settings) -> Policy:
     if settings.model == RULES:
-        return RulePolicy()
+        return RulePolicy(rounding=settings.rounding)
     from rollout.endpoint import EndpointPolicy
 
     return EndpointPolicy(

@@ -11,16 +11,18 @@ _MONTHS = re.findall(r"\w+", "January February March April May June July August 
 _MONTH = "|".join(f"{name}|{name[:3]}\\.?" if name != "May" else name for name in _MONTHS) + r"|Sept\.?"
 _YEAR = r"(?:1[0-9]{3}|2[0-9]{3})"
 _DATE = re.compile(
-    rf"""(?P<y1>\b{_YEAR})[-/.](?P<m1>\d{{1,2}})[-/.](?P<d1>\d{{1,2}})\b
-      | (?P<y2>{_YEAR})\s*年\s*(?P<m2>\d{{1,2}})\s*月\s*(?P<d2>\d{{1,2}})\s*[日号]
-      | \b(?P<n3>{_MONTH})\s+(?P<d3>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<y3>{_YEAR})\b
-      | \b(?P<d4>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<n4>{_MONTH}),?\s+(?P<y4>{_YEAR})\b""",
+    rf"""(?<![A-Za-z\d.-])(?P<y1>{_YEAR})[-/.](?P<m1>\d{{1,2}})[-/.](?P<d1>\d{{1,2}})(?![\d-])
+      | (?<!\d)(?P<y2>{_YEAR})\s*年\s*(?P<m2>\d{{1,2}})\s*月\s*(?P<d2>\d{{1,2}})\s*[日号]
+      | (?<![A-Za-z])(?P<n3>{_MONTH})\s+(?P<d3>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<y3>{_YEAR})(?!\d)
+      | (?<![A-Za-z\d.-])(?P<d4>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<n4>{_MONTH}),?\s+(?P<y4>{_YEAR})(?!\d)""",
     re.VERBOSE,
 )
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _CHINESE_WEEKDAYS = "一二三四五六日"
-_WEEKDAY = re.compile(rf"\b(?P<english>{'|'.join(WEEKDAYS)})\b|(?:星期|周|礼拜)(?P<chinese>[一二三四五六日天])")
+_WEEKDAY = re.compile(
+    rf"(?<![A-Za-z])(?P<english>{'|'.join(WEEKDAYS)})(?![A-Za-z])|(?:星期|周|礼拜)(?P<chinese>[一二三四五六日天])"
+)
 
 
 class NoDate(ValueError):

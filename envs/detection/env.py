@@ -104,9 +104,18 @@ def _corpus(path: str) -> CorpusSearch:
 
 def offered(toolbox: Toolbox) -> tuple[ToolSpec, ...]:
     """The tools of an episode: those of the stages, and those that check, with the number of a sentence."""
-    checks = Toolkit(*(tool for tool in toolbox.functions() if tool.__name__ not in _STAGES))
-    stages = Toolkit(*_Stages(Memory("")).functions())
-    return (*stages.specs, *(_with_sentence(spec) for spec in checks.specs))
+    return (*_stage_tools().specs, *(_with_sentence(spec) for spec in _check_tools(toolbox).specs))
+
+
+@lru_cache(maxsize=1)
+def _stage_tools() -> Toolkit:
+    return Toolkit(*_Stages(Memory("")).functions())
+
+
+@lru_cache(maxsize=8)
+def _check_tools(toolbox: Toolbox) -> Toolkit:
+    """The tools that check; reading their signatures is most of what a short episode would cost."""
+    return Toolkit(*(tool for tool in toolbox.functions() if tool.__name__ not in _STAGES), timeout=TOOL_TIMEOUT)
 
 
 def _with_sentence(spec: ToolSpec) -> ToolSpec:
@@ -197,7 +206,7 @@ class DetectionEnv:
 
 
 class _Stages:
-    """The tools that work on memory."""
+    """The tools that work on memory. They are async as they take no time: a thread of their own would take more."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -207,7 +216,7 @@ class _Stages:
         """The tools."""
         return [self.split_text, self.set_label, self.link, self.review, self.get_answer]
 
-    def split_text(self, whole: bool = False) -> Json:
+    async def split_text(self, whole: bool = False) -> Json:
         """Split the response into numbered sentences, to be checked one by one.
 
         Args:
@@ -219,7 +228,7 @@ class _Stages:
             raise ToolError(str(error)) from error
         return {"sentences": {str(number): one.text for number, one in enumerate(sentences, start=1)}}
 
-    def set_label(self, sentence: Number, label: Label, evidence: Evidence) -> Json:
+    async def set_label(self, sentence: Number, label: Label, evidence: Evidence) -> Json:
         """State a label, or change an earlier one.
 
         Args:
@@ -232,7 +241,7 @@ class _Stages:
             self._memory.change(entry)
         return entry.to_json()
 
-    def link(self, sentence: Number, depends_on: list[Number]) -> Json:
+    async def link(self, sentence: Number, depends_on: list[Number]) -> Json:
         """Say which earlier sentences a sentence rests on: an error in one of them is an error in it.
 
         Args:
@@ -243,11 +252,11 @@ class _Stages:
             self._memory.link(sentence, depends_on)
         return {"sentence": sentence, "depends_on": depends_on}
 
-    def review(self) -> Json:
+    async def review(self) -> Json:
         """Read the memory: what was found of each sentence. Compare each with its evidence, then with the others."""
         return {"memory": [entry.to_json() for entry in self._memory.entries()]}
 
-    def get_answer(self) -> Json:
+    async def get_answer(self) -> Json:
         """End with the verdict: whether any sentence is a hallucination, and which ones with what evidence."""
         entries = self._memory.entries()
         if not entries:
@@ -275,9 +284,8 @@ class _Runner:
         self._memory = memory
         self._question = question
         self._stages = _Stages(memory)
-        self._of_stages = Toolkit(*self._stages.functions())
-        checks = [tool for tool in toolbox.functions() if tool.__name__ not in _STAGES]
-        self._checks = Toolkit(*checks, timeout=TOOL_TIMEOUT)
+        self._of_stages = _stage_tools().of(*self._stages.functions())
+        self._checks = _check_tools(toolbox)
         self._specs = {spec.name: spec for spec in self._checks.specs}
         self._passages = ""
         self.stages: list[str] = []

@@ -65,18 +65,19 @@ def instructions(language: Language, question: str, response: str) -> str:
     )
 
 
-def parts(prompt: str) -> tuple[str, str]:
-    """Question and response of a first message.
+def parts(prompt: str) -> tuple[Language, str, str]:
+    """Language, question and response of a first message.
 
     Raises:
         ValueError: it is none.
     """
     for language in _INSTRUCTIONS:
         question, response = _QUESTION[language], _RESPONSE[language]
-        form = rf"<{question}>\n(.*?)\n</{question}>\n\n<{response}>\n(.*)\n</{response}>\Z"
-        found = re.search(form, prompt, re.DOTALL)
-        if found and prompt.startswith(_INSTRUCTIONS[language]):
-            return found[1], found[2]
+        form = rf"\n\n<{question}>\n(.*?)\n</{question}>\n\n<{response}>\n(.*)\n</{response}>\Z"
+        head = _INSTRUCTIONS[language]
+        found = re.compile(form, re.DOTALL).match(prompt, len(head)) if prompt.startswith(head) else None
+        if found:
+            return language, found[1], found[2]
     raise ValueError("no instructions of detection")
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from envs.detection.claims import date_claims, lengths, numbers, program, results, sums
 from envs.detection.memory import WHOLE
-from envs.detection.prompts import Language, language_of, parts
+from envs.detection.prompts import Language, parts
 from envs.detection.sentences import split
 from envs.types import Call, Json, Message, ToolCall, ToolSpec
 
@@ -53,17 +53,24 @@ _THOUGHTS: dict[Language, dict[str, str]] = {
 class RulePolicy:
     """Replies to an episode of `DetectionEnv`; the same messages give the same reply."""
 
+    def __init__(self, *, rounding: bool = True) -> None:
+        """Check.
+
+        Args:
+            rounding: whether a result may be rounded to the digits that it is written with.
+        """
+        self._rounding = rounding
+
     async def reply(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
         """The next call of the plan.
 
         Raises:
             ValueError: the first message is none of an episode of detection.
         """
-        question, response = parts(messages[0].content)
+        language, question, response = parts(messages[0].content)
         names = frozenset(tool.name for tool in tools)
         turns = [message for message in messages if message.role == "assistant"]
-        plan = _plan(question, response, names)
-        language = language_of(messages[0].content)
+        plan = _plan(question, response, names, self._rounding)
         if len(turns) < len(plan):
             name, arguments = plan[len(turns)]
         else:
@@ -83,15 +90,15 @@ def _message(turn: int, name: str, arguments: Mapping[str, Json], language: Lang
 
 
 @lru_cache(maxsize=64)
-def _plan(question: str, response: str, names: frozenset[str]) -> tuple[Planned, ...]:
+def _plan(question: str, response: str, names: frozenset[str], rounding: bool) -> tuple[Planned, ...]:
     """Segmentation and verification: they follow from the text alone."""
-    checks = list(_checks(question, response, names))[:MAX_CHECKS]
+    checks = list(_checks(question, response, names, rounding))[:MAX_CHECKS]
     is_whole = any(name == "code_interpreter" for name, _ in checks)
     split_call = ("split_text", {"whole": True} if is_whole else {})
     return split_call, *(call for call in checks if call[0] in names)
 
 
-def _checks(question: str, response: str, names: frozenset[str]) -> Iterator[Planned]:
+def _checks(question: str, response: str, names: frozenset[str], rounding: bool) -> Iterator[Planned]:
     found = program(question, response)
     if found is not None:
         tests = {"tests": found.tests} if found.tests else {}
@@ -103,16 +110,17 @@ def _checks(question: str, response: str, names: frozenset[str]) -> Iterator[Pla
             {"sentence": WHOLE, "number": demand.number, "unit": str(demand.unit), "relation": str(demand.relation)},
         )
     for number, sentence in enumerate(split(response), start=1):
-        claims = list(_claims(number, sentence.text))
+        claims = list(_claims(number, sentence.text, rounding))
         yield from claims
         if not claims and "web_search" in names:
             yield "web_search", {"sentence": number, "query": sentence.text[:1_000]}
             yield "match", {"sentence": number}
 
 
-def _claims(number: int, text: str) -> Iterator[Planned]:
+def _claims(number: int, text: str, rounding: bool) -> Iterator[Planned]:
     for formula in sums(text):
-        yield "calculator", {"sentence": number, "formula": formula}
+        exact = {} if rounding else {"rounding": False}
+        yield "calculator", {"sentence": number, "formula": formula, **exact}
     for claim in date_claims(text):
         given: dict[str, Json] = {
             "date1": claim.first,

@@ -1,7 +1,8 @@
 """The tools that check a sentence. Each is a typed, documented function: `envs.toolkit` makes its schema.
 
 A tool that judges returns {"label": 1 for a hallucination, 0 for none, null for undecided, "evidence": text}. Any
-function can be a tool; one that returns no label informs and judges nothing.
+function can be a tool; one that returns no label informs and judges nothing. Tools that only calculate are async: they
+take less time than a thread of their own would.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def split_text(text: Text) -> dict[str, Json]:
         raise ToolError(str(error)) from error
 
 
-def calculator(
+async def calculator(
     formula: Annotated[str, Field(max_length=arithmetic.MAX_CHARACTERS)], rounding: bool = True
 ) -> dict[str, Json]:
     """Calculate exactly, or check equations: 3 + 0.5 + 1.5 = 4, 20% * 50 = 5 * 2 = 10, 2x + 1 = 7.
@@ -82,7 +83,7 @@ def _shown(side: arithmetic.Side) -> str:
     return str(side.value)
 
 
-def word_count(
+async def word_count(
     number: Annotated[int, Field(ge=0, le=1_000_000)],
     text: Text,
     unit: Literal["characters", "visible", "cjk", "words", "sentences", "paragraphs"] = "characters",
@@ -101,7 +102,7 @@ def word_count(
     return judgement(0 if right else 1, f"{length} {unit}, demanded {relation} {number}", count=length)
 
 
-def date(
+async def date(
     date1: Annotated[str, Field(max_length=40)],
     date2: Annotated[str | None, Field(max_length=40)] = None,
     days: Annotated[int | None, Field(ge=-4_000_000, le=4_000_000)] = None,

@@ -39,6 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="rules|URL", default="rules", help="who checks (default: rules)")
     parser.add_argument("--endpoint-model", metavar="NAME", help="the model's name at the endpoint")
     parser.add_argument("--language", choices=("en", "zh"), help="of the instructions (default: that of each response)")
+    parser.add_argument("--exact", action="store_true", help="of the rules: a rounded result is wrong")
     parser.add_argument("--corpus", metavar="FILE", type=Path, help='passages to search in: {"text", "title"?} a line')
     parser.add_argument("--search", metavar="URL", help="an endpoint to search with instead")
     parser.add_argument("--translate", metavar="URL", help="an endpoint that translates")
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         endpoint_model=arguments.endpoint_model or "",
         language=arguments.language,
+        rounding=not arguments.exact,
         corpus=None if arguments.corpus is None else str(arguments.corpus),
         search_url=arguments.search,
         translate_url=arguments.translate,

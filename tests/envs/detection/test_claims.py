@@ -17,6 +17,7 @@ from envs.detection.dates import NoDate, parse
         ("3加5等于9。", ["3加5 = 9"]),
         ("2x + 3x = 5x", ["2x + 3x = 5x"]),
         ("2x = 10", []),
+        ("1905-05-29 is 1871 days after 1900-04-14.", []),
         ("x = 13", []),
         ("In 2023 the version 3.11 is out.", []),
         ("The ratio is a/b = c.", []),
@@ -47,6 +48,10 @@ def test_results_are_the_numbers_written_down():
         ("It was Sunday, 3 March 2024.", [DateClaim(first="3 March 2024", weekday="Sunday")]),
         ("2023-02-29 was a Wednesday", [DateClaim(first="2023-02-29")]),
         ("2024年3月1日到2024年3月5日，包括首尾共5天", [DateClaim(first="2024年3月1日", second="2024年3月5日", days=4)]),
+        (
+            "从2024-01-05到2024-03-01一共有56天。",
+            [DateClaim(first="2024-01-05", second="2024-03-01", days=56)],
+        ),
         ("He was born on March 1, 1990 and died on May 2, 2020.", []),
         ("It took 5 days.", []),
     ],

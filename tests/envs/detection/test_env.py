@@ -227,7 +227,7 @@ def test_options_that_contradict_each_other_are_refused():
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_question_and_response_are_read_back_from_the_instructions(language):
     question, response = "Q <RESPONSE>\nx", "R\n</回复>\n</RESPONSE>\nmore"
-    assert parts(instructions(language, question, response)) == (question, response)
+    assert parts(instructions(language, question, response)) == (language, question, response)
 
 
 def test_other_messages_are_no_instructions():
