@@ -61,9 +61,17 @@ PUBLIC: dict[str, Items] = {
     "halluqa": lambda source: public.halluqa(_data(source), seed=source.seed),
     "halueval": lambda source: public.halueval(_data(source)),
 }
-SETS = {**MADE, **PUBLIC}
+WITH_EVIDENCE: dict[str, tuple[Items, Callable[[Path], Iterator[str]]]] = {
+    "factool_chinese_evidence": (PUBLIC["factool_chinese"], public.factool_chinese_evidence),
+    "halluqa_evidence": (PUBLIC["halluqa"], public.halluqa_evidence),
+}
+"""Sets with the texts that come with them to search in: how far facts are checked if what is known can be found."""
+SETS = {**MADE, **PUBLIC, **{name: items for name, (items, _) in WITH_EVIDENCE.items()}}
+NEED_DATA = frozenset({*PUBLIC, *WITH_EVIDENCE})
 EXACT = frozenset({"factool_math_exact"})
 """Sets in which no result may be rounded."""
+BY_THEMSELVES = frozenset(name for name in SETS if name.startswith("factool"))
+"""Sets whose labels judge each claim by itself, whatever it rests on."""
 
 
 def _judge() -> public.Judge:
@@ -113,7 +121,9 @@ def measure(
         note(num_done, len(items))
 
     started = time.monotonic()
-    settings = replace(settings, rounding=name not in EXACT)
+    settings = replace(settings, rounding=name not in EXACT, links=name not in BY_THEMSELVES)
+    if name in WITH_EVIDENCE:
+        settings = replace(settings, corpus=str(_write_corpus(name, source, out)))
     asyncio.run(append_lines(path, records, settings, count, num_jobs=num_jobs))
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -121,6 +131,14 @@ def measure(
     wrong.parent.mkdir(parents=True, exist_ok=True)
     wrong.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in disagreements(items, lines)))
     return _figures(items, lines, seconds, num_fresh=len(items) - len(done))
+
+
+def _write_corpus(name: str, source: Source, out: Path) -> Path:
+    path = out / "corpus" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = dict.fromkeys(WITH_EVIDENCE[name][1](_data(source)))
+    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
+    return path
 
 
 def _figures(

@@ -54,6 +54,8 @@ class Settings:
     """Of the instructions; None: that of each response."""
     rounding: bool = True
     """Of the rules: whether a result may be rounded to the digits that it is written with."""
+    links: bool = True
+    """Of the rules: whether a sentence that uses a wrong result is wrong too."""
     corpus: str | None = None
     search_url: str | None = None
     translate_url: str | None = None
@@ -105,7 +107,7 @@ class Detector:
 
 def _policy(settings: Settings) -> Policy:
     if settings.model == RULES:
-        return RulePolicy(rounding=settings.rounding)
+        return RulePolicy(rounding=settings.rounding, links=settings.links)
     from rollout.endpoint import EndpointPolicy
 
     return EndpointPolicy(

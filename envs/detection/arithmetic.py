@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 
@@ -27,6 +27,8 @@ MAX_EXPONENT = 256
 MAX_BITS = 20_000
 """Of numerator or denominator of any value on the way."""
 MAX_TERMS = 64
+MAX_DECIMALS = 9
+"""That count when a number is rounded: further ones are what binary floating point makes of it."""
 
 Monomial = tuple[tuple[str, int], ...]
 """Letters with their exponents, in the order of the alphabet."""
@@ -83,6 +85,8 @@ class Side:
     value: Polynomial
     decimals: int | None
     """Decimals of a number that is written down, None of anything else."""
+    is_percent: bool
+    """Whether it is a percentage that is written down."""
     num_operators: int
 
 
@@ -195,6 +199,7 @@ _OPERATORS = {
     "!=": "!=",
     "%": "%",
     "％": "%",
+    "percent": "%",
     "plus": "+",
     "minus": "-",
     "times": "*",
@@ -217,6 +222,25 @@ _SIGNS = sorted((text for text in _OPERATORS if not text.replace(" ", "").isalph
 _ENGLISH = sorted((text for text in _OPERATORS if text.isascii() and text not in _SIGNS), key=len, reverse=True)
 _CHINESE = sorted((text for text in _OPERATORS if not text.isascii() and text not in _SIGNS), key=len, reverse=True)
 _RELATIONS = frozenset({"=", "≈", "<", ">", "<=", ">=", "!="})
+_SCALES = {
+    "hundred": 100,
+    "dozen": 12,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "万": 10**4,
+    "亿": 10**8,
+}
+_NO_UNITS = frozenset(
+    re.findall(
+        r"\w+",
+        """a all an and any are as at but by choose cubed doubled each every factorial for from half if in is multiples
+        more nor not on or over power root so squared than that the then there third to total twice until when where
+        which with without""",
+    )
+)
+"""Words that may follow a number and say more of it than what it counts."""
+MAX_UNIT_WORDS = 4
 _CURRENCIES = "$€£¥￥"
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
@@ -277,13 +301,16 @@ class _Reader:
         value = self._sum()
         pieces = self.tokens[start : self.position]
         numbers = [piece for piece in pieces if piece.kind == "number"]
-        others = [piece for piece in pieces if piece.kind == "operator" and piece.text != "-"]
-        is_written = len(numbers) == 1 and not others and value.constant is not None
-        decimals = len(numbers[0].text.partition(".")[2]) if is_written else None
+        others = [piece for piece in pieces if piece.kind == "operator" and piece.text not in "-%"]
+        is_percent = any(piece.text == "%" for piece in pieces)
+        is_scaled = any(piece.text.lower() in _SCALES for piece in pieces)
+        is_written = len(numbers) == 1 and not others and not is_scaled and value.constant is not None
+        decimals = len(numbers[0].text.partition(".")[2]) + 2 * is_percent if is_written else None
         return Side(
             text=self.text[pieces[0].start : pieces[-1].end],
             value=value,
             decimals=decimals,
+            is_percent=is_written and is_percent,
             num_operators=self._num_operators,
         )
 
@@ -308,7 +335,7 @@ class _Reader:
     def _product(self) -> Polynomial:
         value = self._power()
         while True:
-            sign = self._sign_of_product()
+            sign = self._sign_of_product(value)
             if sign is None:
                 return value
             self._num_operators += 1
@@ -323,11 +350,14 @@ class _Reader:
                 raise NotArithmetic("division by zero")
             value = _scaled(value, 1 / divisor)
 
-    def _sign_of_product(self) -> str | None:
+    def _sign_of_product(self, value: Polynomial) -> str | None:
+        token = self._peek()
         sign = self._take("*", "/")
         if sign is not None:
+            assert token is not None, "it was taken"
+            if self.text[token.start : token.end] == "of" and not self._is_share(value):
+                raise NotArithmetic("unexpected 'of'")
             return sign
-        token = self._peek()
         if token is None:
             return None
         if token.kind == "word" and token.text in ("x", "X") and self._starts_value(self.position + 1):
@@ -335,6 +365,12 @@ class _Reader:
             return "*"
         is_beside = (token.kind == "operator" and token.text == "(") or _is_letter(token)
         return "*" if is_beside else None
+
+    def _is_share(self, value: Polynomial) -> bool:
+        """Whether a value is one of which one says `of`: a percentage or a fraction."""
+        before = self.tokens[self.position - 2]
+        constant = value.constant
+        return before.text == "%" or (constant is not None and 0 < constant < 1)
 
     def _starts_value(self, position: int) -> bool:
         if position >= len(self.tokens):
@@ -386,7 +422,14 @@ class _Reader:
         """A percent sign, and units, which say nothing about the number."""
         if self._take("%") is not None:
             value = _scaled(value, Fraction(1, 100))
+        num_words = 0
         while (token := self._peek()) is not None and token.kind == "word" and not _is_letter(token):
+            word = token.text.lower()
+            if word in _NO_UNITS or num_words == MAX_UNIT_WORDS:
+                raise NotArithmetic(f"unexpected {token.text!r}")
+            if word in _SCALES:
+                value = _scaled(value, Fraction(_SCALES[word]))
+            num_words += 1
             self.position += 1
         return value
 
@@ -473,6 +516,13 @@ def _truth(left: Side, relation: str, right: Side) -> Truth:
     difference = _sum(left.value, _scaled(right.value, Fraction(-1))).constant
     if difference is None:
         return Truth.OPEN
+    if relation in ("=", "≈") and left.is_percent is not right.is_percent:
+        # (8 / 10) * 100 = 80% is what people write, and so is 8 / 10 = 80%.
+        percentage, other = (left, right) if left.is_percent else (right, left)
+        in_hundredths = replace(percentage, value=_scaled(percentage.value, Fraction(100)), is_percent=False)
+        truth = _truth(other, relation, replace(in_hundredths, decimals=max(0, (percentage.decimals or 0) - 2)))
+        if truth is not Truth.FALSE:
+            return truth
     holds = {
         "=": difference == 0,
         "≈": difference == 0,
@@ -497,4 +547,4 @@ def _written(*sides: Side) -> Sequence[Side]:
 
 def _rounds(difference: Fraction, decimals: int | None) -> bool:
     """Whether a number with so many decimals, off by `difference`, is the nearest one (either one at the middle)."""
-    return decimals is not None and abs(difference) * 2 <= Fraction(1, 10**decimals)
+    return decimals is not None and abs(difference) * 2 <= Fraction(1, 10 ** min(decimals, MAX_DECIMALS))

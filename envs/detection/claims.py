@@ -1,21 +1,16 @@
-"""What a text claims that can be checked without knowing the world: sums, dates, lengths, programs.
+"""Claims of a text that can be checked without knowing the world: calculations and dates.
 
 Finds claims and judges none. What has the form of no known claim is not found: better none than a wrong one.
 """
 
 from __future__ import annotations
 
-import ast
-import doctest
 import re
-import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from envs.detection import dates
 from envs.detection.arithmetic import Chain, NotArithmetic, read
-from envs.detection.counting import Relation, Unit
 
 # Sums.
 
@@ -124,11 +119,15 @@ def _last_expression(text: str) -> str | None:
     """The longest end of a text that is an expression."""
     for place in _PLACE.finditer(text):
         before = text[: place.start()]
-        # Not within a number or a word.
+        # Not within a number or a word, nor behind a sign whose other side cannot be read.
         if re.search(r"[A-Za-z0-9_]$|\d[.,]$", before) and text[place.start()].isalnum():
             continue
+        if re.search(r"[-+*/×÷·^√∑∫%−]\s*$", before):
+            continue
         piece = text[place.start() :].strip()
-        if _is_expression(piece):
+        if _is_expression(piece) and (
+            read(piece).num_operators or re.search(r"(?:^|[.,;:!?，。；：！？\n(（])\s*$", before)
+        ):
             return piece
     return None
 
@@ -193,215 +192,3 @@ def date_claims(text: str) -> list[DateClaim]:
         before = [written for at, written in zip(found, spelled, strict=True) if at.end <= place]
         claims.append(DateClaim(first=before[-1] if before else spelled[0], weekday=dates.WEEKDAYS[number]))
     return claims
-
-
-# Lengths.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LengthClaim:
-    """A demand on the length of a response."""
-
-    unit: Unit
-    relation: Relation
-    number: int
-
-
-_ENGLISH_UNITS = {
-    "word": Unit.WORDS,
-    "character": Unit.CHARACTERS,
-    "sentence": Unit.SENTENCES,
-    "paragraph": Unit.PARAGRAPHS,
-}
-_CHINESE_UNITS = {
-    "个字符": Unit.CHARACTERS,
-    "字符": Unit.CHARACTERS,
-    "个汉字": Unit.CJK,
-    "汉字": Unit.CJK,
-    "个字": Unit.CHARACTERS,
-    "字": Unit.CHARACTERS,
-    "个单词": Unit.WORDS,
-    "单词": Unit.WORDS,
-    "句话": Unit.SENTENCES,
-    "个句子": Unit.SENTENCES,
-    "段": Unit.PARAGRAPHS,
-}
-_ENGLISH_LENGTH = re.compile(
-    r"(?P<before>(?:[A-Za-z,']+\s+){0,4}?)(?P<number>\d{1,3}(?:,\d{3})+|\d{1,6})[\s-]+(?P<unit>word|character|sentence|paragraph)s?\b"
-    r"(?P<after>\s+(?:or\s+(?:more|less|fewer)|at\s+(?:least|most)|exactly|minimum|maximum))?",
-    re.IGNORECASE,
-)
-_CHINESE_LENGTH = re.compile(
-    r"(?P<before>[\u4e00-\u9fff]{0,6})\s*(?P<number>\d{1,6})\s*(?P<unit>"
-    + "|".join(sorted(_CHINESE_UNITS, key=len, reverse=True))
-    + r")"
-    r"(?P<after>(?:以上|以下|以内|之内|左右|上下)?)"
-)
-_RELATION_WORDS = (
-    (
-        Relation.AT_LEAST,
-        re.compile(
-            r"at least|not? (?:less|fewer) than|minimum|or more|(?<!no )(?<!not )more than"
-            r"|至少|不少于|不低于|最少|以上"
-        ),
-    ),
-    (
-        Relation.AT_MOST,
-        re.compile(
-            r"at most|no more than|not more than|up to|within|maximum|or (?:less|fewer)|under|fewer than|less than"
-            r"|至多|最多|不超过|不多于|以内|之内|以下"
-        ),
-    ),
-    (Relation.ABOUT, re.compile(r"about|around|approximately|roughly|some|circa|nearly|大约|约|大概|左右|上下|近")),
-)
-_STRICTLY = re.compile(r"\b(?:under|(?<!no )(?<!not )(?:less|fewer|more) than)\b")
-"""Not the number itself."""
-
-
-def lengths(question: str) -> list[LengthClaim]:
-    """What a question demands of the length of its answer."""
-    found: list[LengthClaim] = []
-    for pattern, units in ((_ENGLISH_LENGTH, _ENGLISH_UNITS), (_CHINESE_LENGTH, _CHINESE_UNITS)):
-        for match in pattern.finditer(question):
-            around = f"{match['before']} {match['after'] or ''}".lower()
-            relation = next((kind for kind, words in _RELATION_WORDS if words.search(around)), Relation.EXACTLY)
-            number = int(match["number"].replace(",", ""))
-            if _STRICTLY.search(around):
-                number += 1 if relation is Relation.AT_LEAST else -1
-            found.append(LengthClaim(unit=units[match["unit"].lower()], relation=relation, number=number))
-    return found
-
-
-# Programs.
-
-_FENCED = re.compile(
-    r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL
-)
-_PYTHON = frozenset({"", "python", "py", "python3"})
-MAX_CODE_CHARACTERS = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """Code of a response, and what tests it: tests that come with it, or the examples of the question."""
-
-    code: str
-    tests: str | None
-
-
-def program(question: str, response: str) -> Program | None:
-    """The program that a response is or holds; None if it holds none.
-
-    A question that is the head of a function goes before the code, as its imports and helpers belong to both.
-    """
-    written = _code_of(response)
-    head = question if _is_code(question) else ""
-    if written is None and head and _is_code(f"{question}\n{response}"):
-        # The response goes on where the question stops: a body without its head.
-        written, head = f"{question}\n{response}", ""
-    if written is None:
-        return None
-    code, tests = _parted(written)
-    return Program(code=f"{head}\n{code}" if head else code, tests=tests or _examples(question))
-
-
-def _code_of(response: str) -> str | None:
-    blocks = [textwrap.dedent(body) for language, body in _FENCED.findall(response) if language.lower() in _PYTHON]
-    if blocks:
-        return "\n".join(blocks)
-    return response if _is_code(response) or _looks_like_code(response) else None
-
-
-def _looks_like_code(text: str) -> bool:
-    """Whether a text that does not compile was meant as a program: nearly every line of it is one of Python's."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not re.search(r"^(?:def \w+\(|class \w+|import \w+$|from [\w.]+ import )", text, re.MULTILINE) or len(lines) < 2:
-        return False
-    like = re.compile(
-        r"\s+\S|def |class |import |from |@|#|assert |return\b|if |for |while |try:|print\(|[\w.\[\]]+ ?[-+*/]?= ?\S"
-        r"|\w+\(.*\)$|[\])}]"
-    )
-    return sum(bool(like.match(line)) for line in lines) >= 0.8 * len(lines)
-
-
-def _parse(text: str) -> ast.Module | None:
-    if len(text) > MAX_CODE_CHARACTERS:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _is_code(text: str) -> bool:
-    """Whether a text is a program: one that defines, imports or asserts something."""
-    tree = _parse(text)
-    kinds = (
-        ast.FunctionDef,
-        ast.AsyncFunctionDef,
-        ast.ClassDef,
-        ast.Import,
-        ast.ImportFrom,
-        ast.Assert,
-        ast.For,
-        ast.While,
-    )
-    return tree is not None and any(isinstance(node, kinds) for node in tree.body)
-
-
-def _parted(code: str) -> tuple[str, str | None]:
-    """The code, and the tests that stand at its end; in one piece if the tests use its classes.
-
-    Tests call from another process, where plain data passes and objects do not.
-    """
-    tree = _parse(code)
-    if tree is None:
-        return code, None
-    first = next((number for number, node in enumerate(tree.body) if _is_test(node)), None)
-    if not first:
-        return code, None
-    classes = {node.name for node in tree.body[:first] if isinstance(node, ast.ClassDef)}
-    used = {node.id for part in tree.body[first:] for node in ast.walk(part) if isinstance(node, ast.Name)}
-    if classes & used:
-        return code, None
-    lines = code.splitlines(keepends=True)
-    start = (
-        min(tree.body[first].lineno, *(d.lineno for d in getattr(tree.body[first], "decorator_list", ())), 10**9) - 1
-    )
-    return "".join(lines[:start]), "".join(lines[start:])
-
-
-def _is_test(node: ast.stmt) -> bool:
-    match node:
-        case ast.Assert():
-            return True
-        case ast.FunctionDef(name=name):
-            return name == "check" or name.startswith("test_")
-        case ast.Assign(targets=[ast.Name(id="METADATA")]):
-            return True
-        case ast.Expr(value=ast.Call(func=ast.Name(id=name))):
-            return name == "check" or name.startswith("test_")
-    return False
-
-
-def _examples(question: str) -> str | None:
-    """The examples of a docstring (>>> f(1)) as assertions, where what is expected is plain data."""
-    tree = _parse(question)
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    texts = [question] if tree is None else [ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, documented)]
-    tests: list[str] = []
-    try:
-        found = [example for text in texts for example in doctest.DocTestParser().get_examples(text or "")]
-    except ValueError:
-        return None
-    for example in found:
-        source, want = example.source.strip(), example.want.strip()
-        try:
-            ast.parse(source, mode="eval")
-            ast.literal_eval(want)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        tests.append(f"assert ({source}) == ({want})")
-    return "\n".join(tests) or None

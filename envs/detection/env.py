@@ -23,8 +23,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from envs.component import Component
-from envs.detection.claims import program
 from envs.detection.memory import WHOLE, Entry, Memory, NoSuchSentence
+from envs.detection.programs import program
 from envs.detection.prompts import NO, YES, Language, instructions
 from envs.detection.sandbox.sandbox import Sandbox
 from envs.detection.search import CorpusSearch, EndpointSearch, Search, read_corpus

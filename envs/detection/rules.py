@@ -9,8 +9,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from envs.detection.claims import date_claims, lengths, numbers, program, results, sums
+from envs.detection.claims import date_claims, numbers, results, sums
+from envs.detection.demands import lengths
 from envs.detection.memory import WHOLE
+from envs.detection.programs import program
 from envs.detection.prompts import Language, parts
 from envs.detection.sentences import split
 from envs.types import Call, Json, Message, ToolCall, ToolSpec
@@ -53,13 +55,15 @@ _THOUGHTS: dict[Language, dict[str, str]] = {
 class RulePolicy:
     """Replies to an episode of `DetectionEnv`; the same messages give the same reply."""
 
-    def __init__(self, *, rounding: bool = True) -> None:
+    def __init__(self, *, rounding: bool = True, links: bool = True) -> None:
         """Check.
 
         Args:
             rounding: whether a result may be rounded to the digits that it is written with.
+            links: whether a sentence that uses a wrong result is wrong; else each is judged by itself.
         """
         self._rounding = rounding
+        self._links = links
 
     async def reply(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
         """The next call of the plan.
@@ -74,7 +78,8 @@ class RulePolicy:
         if len(turns) < len(plan):
             name, arguments = plan[len(turns)]
         else:
-            name, arguments = _reflection(messages, question, response)[len(turns) - len(plan)]
+            reflection = _reflection(messages, question, response, self._links)
+            name, arguments = reflection[len(turns) - len(plan)]
         return _message(len(turns), name, arguments, language)
 
 
@@ -131,12 +136,13 @@ def _claims(number: int, text: str, rounding: bool) -> Iterator[Planned]:
         yield "date", {"sentence": number, **{name: value for name, value in given.items() if value is not None}}
 
 
-def _reflection(messages: Sequence[Message], question: str, response: str) -> list[Planned]:
+def _reflection(messages: Sequence[Message], question: str, response: str, links: bool) -> list[Planned]:
     """Review, links, answer: they follow from what the tools found."""
     judged = list(_judged(messages))
     if not judged:
         return [("finish", {"answer": "unknown"})]
-    return [("review", {}), *list(_links(judged, question, response))[:MAX_CHECKS], ("get_answer", {})]
+    linked = list(_links(judged, question, response))[:MAX_CHECKS] if links else []
+    return [("review", {}), *linked, ("get_answer", {})]
 
 
 def _judged(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, int]]:

@@ -7,6 +7,7 @@ take less time than a thread of their own would.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date as Date
@@ -254,7 +255,18 @@ def _judged(execution: Execution, *, has_tests: bool) -> dict[str, Json]:
         raise ToolError(f"the code was not run: {execution.reason}")
     if execution.verdict is Verdict.PASSED:
         return judgement(0, "the tests pass" if has_tests else "the program ends without an error", verdict="passed")
-    return judgement(1, f"{execution.reason}{_failed_line(execution.stderr)}", verdict=str(execution.verdict))
+    evidence = f"{execution.reason}{_failed_line(execution.stderr)}"
+    says_nothing = _OF_THE_SANDBOX.match(execution.reason) or (
+        not has_tests and execution.verdict in (Verdict.TIMED_OUT, Verdict.FLOODED)
+    )
+    return judgement(None if says_nothing else 1, evidence, verdict=str(execution.verdict))
+
+
+_OF_THE_SANDBOX = re.compile(
+    r"ModuleNotFoundError: No module named|EOFError: EOF when reading a line|PermissionError:|FileNotFoundError:"
+    r"|(?:socket\.)?gaierror:|ConnectionError|urllib\.error\.URLError|BlockingIOError:"
+)
+"""Errors of programs that want what the sandbox has not: packages, input, files, a network, processes."""
 
 
 def _failed_line(stderr: str) -> str:

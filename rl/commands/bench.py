@@ -104,7 +104,7 @@ def _run_detect(arguments: argparse.Namespace) -> int:
     from rl.report.detection import NOTES, as_markdown, cells_of
     from rl.report.summary import provenance
 
-    known = bench_detect.SETS if arguments.data is not None else bench_detect.MADE
+    known = [name for name in bench_detect.SETS if arguments.data is not None or name not in bench_detect.NEED_DATA]
     names = list(dict.fromkeys(arguments.set or known))
     for name in names:
         if name not in bench_detect.SETS:

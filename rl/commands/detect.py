@@ -40,6 +40,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint-model", metavar="NAME", help="the model's name at the endpoint")
     parser.add_argument("--language", choices=("en", "zh"), help="of the instructions (default: that of each response)")
     parser.add_argument("--exact", action="store_true", help="of the rules: a rounded result is wrong")
+    parser.add_argument(
+        "--no-links",
+        action="store_true",
+        help="of the rules: each sentence is judged by itself, errors are not passed on",
+    )
     parser.add_argument("--corpus", metavar="FILE", type=Path, help='passages to search in: {"text", "title"?} a line')
     parser.add_argument("--search", metavar="URL", help="an endpoint to search with instead")
     parser.add_argument("--translate", metavar="URL", help="an endpoint that translates")
@@ -84,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         endpoint_model=arguments.endpoint_model or "",
         language=arguments.language,
         rounding=not arguments.exact,
+        links=not arguments.no_links,
         corpus=None if arguments.corpus is None else str(arguments.corpus),
         search_url=arguments.search,
         translate_url=arguments.translate,

@@ -150,6 +150,25 @@ def halluqa(data: Path, *, seed: int = 0) -> Iterator[Labelled]:
         )
 
 
+def factool_chinese_evidence(data: Path) -> Iterator[str]:
+    """The search results that come with the Chinese claims."""
+    for _, record in _records(data, "factool", "chinese_factool_output"):
+        # Where FacTool's own pipeline failed there is an error in the place of the list.
+        found = record.get("evidences")
+        for claim in found if isinstance(found, list) else ():
+            for evidence in (claim or {}).get("evidence", ()):
+                if isinstance(evidence, str) and evidence.strip():
+                    yield evidence
+
+
+def halluqa_evidence(data: Path) -> Iterator[str]:
+    """The sources that HalluQA names: texts, and addresses, which hold nothing to compare."""
+    for where, record in _records(data, "halluqa", "HalluQA"):
+        source = field(where, record, "Source", str)
+        if source.strip() and not source.startswith("http"):
+            yield source
+
+
 def halueval(data: Path) -> Iterator[Labelled]:
     """ChatGPT's answers to users' queries, labelled by people."""
     for where, record in _records(data, "halueval", "general_data"):

@@ -31,6 +31,10 @@ from envs.detection.arithmetic import NotArithmetic, Truth, read, shown
         ("3 plus 4 times 2", "11"),
         ("3乘以4加5", "17"),
         ("3 元 + 4 元", "7"),
+        ("2 million + 3 thousand", "2003000"),
+        ("3万 + 2000", "32000"),
+        ("150% of 40", "60"),
+        ("1/3 of 30", "10"),
         ("8x + 4x", "12x"),
         ("3(5 - x)", "-3x + 15"),
     ],
@@ -59,6 +63,11 @@ def test_value_of_an_expression_is_exact(text, value):
         ("3 < 4 <= 4", Truth.EXACT),
         ("3 + 1 > 4", Truth.FALSE),
         ("2 + 2 != 5", Truth.EXACT),
+        ("(8 / 10) * 100 = 80%", Truth.EXACT),
+        ("8 / 10 = 80%", Truth.EXACT),
+        ("1 / 3 = 33%", Truth.ROUNDED),
+        ("1 / 4 = 33%", Truth.FALSE),
+        ("580 / 110 = 5.2727272727272725", Truth.ROUNDED),
         ("7 * 6", Truth.NONE),
     ],
 )
@@ -89,6 +98,10 @@ def test_truth_of_a_chain(text, truth):
         "(a+b+c+d+e+f+g+h)^12",
         "1" * 3000,
         "0 ^ -1",
+        "2 squared",
+        "10 multiples of 7",
+        "5 of 10",
+        "3 to the power of 2",
     ],
 )
 def test_what_is_no_arithmetic_or_too_much_of_it_is_refused(text):

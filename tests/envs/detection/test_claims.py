@@ -1,8 +1,10 @@
 import pytest
 
-from envs.detection.claims import DateClaim, LengthClaim, Program, date_claims, lengths, program, results, sums
+from envs.detection.claims import DateClaim, date_claims, results, sums
 from envs.detection.counting import Relation, Unit, count, holds
 from envs.detection.dates import NoDate, parse
+from envs.detection.demands import LengthClaim, lengths
+from envs.detection.programs import Program, program
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,11 @@ from envs.detection.dates import NoDate, parse
         ("In 2023 the version 3.11 is out.", []),
         ("The ratio is a/b = c.", []),
         ("1990-2000 = ?", []),
+        ("2 hours and 15 minutes = 2 x 60 + 15", []),
+        ("2 squared = 2 x 2", []),
+        ("the function is (x-2)/(x-2) = 1 for x < 2.", []),
+        ("√(55/5) = 3.32", []),
+        ("12 = 3*4", ["12 = 3*4"]),
         ("== Heading ==", []),
         ("Set a=1 and b=2.", []),
     ],
@@ -83,7 +90,16 @@ def test_demanded_lengths(question, unit, relation, number):
     assert lengths(question) == [LengthClaim(unit=unit, relation=relation, number=number)]
 
 
-@pytest.mark.parametrize("question", ["What is a word?", "Who wrote 1984?", "汉字有多少年历史？", "第3段说了什么"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is a word?",
+        "Who wrote 1984?",
+        "汉字有多少年历史？",
+        "第3段说了什么",
+        "Jenna must write a 450 word essay at 20 words per minute. How long does it take her?",
+    ],
+)
 def test_questions_without_a_demand(question):
     assert [one for one in lengths(question) if one.number != 3] == []
 
@@ -152,6 +168,12 @@ def test_code_in_fences_and_code_that_does_not_compile_are_programs():
     fenced = program("", "Sure:\n```python\ndef f():\n    return 1\n```\nGood luck.")
     assert fenced == Program(code="def f():\n    return 1\n", tests=None)
     assert program("", "def f(x)\n    return x\n") is not None
+
+
+def test_blocks_of_other_languages_and_of_output_are_no_programs():
+    response = "```\n5 4 3 2 1\n```\n```sql\nSELECT 1\n```\n"
+    assert program("", response) is None
+    assert program("", response + "```\nimport os\n```\n") == Program(code="import os\n", tests=None)
 
 
 @pytest.mark.parametrize(

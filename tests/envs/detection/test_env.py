@@ -9,7 +9,7 @@ from envs.detection.env import MAX_RESULT, DetectionEnv, make_task, make_toolbox
 from envs.detection.memory import Entry, Memory, NoSuchSentence
 from envs.detection.prompts import Language, instructions, language_of, parts, react
 from envs.detection.rules import RulePolicy
-from envs.detection.sandbox.sandbox import Sandbox, SandboxUnavailable
+from envs.detection.sandbox.sandbox import Limits, Sandbox, SandboxUnavailable
 from envs.detection.toolbox import Toolbox
 from envs.types import MalformedCall, Message, ToolCall, ToolStatus
 
@@ -143,6 +143,15 @@ async def test_program_of_a_sentence_is_run_with_its_tests():
         "verdict": "failed",
     }
     assert outcome.answer == "yes"
+
+
+@pytest.mark.parametrize("code", ["import no_such_module", "input()", "open('/data.csv')", "while True: pass"])
+async def test_programs_that_want_what_the_sandbox_has_not_are_left_undecided(code):
+    toolbox = Toolbox(sandbox=Sandbox(Limits(cpu_seconds=1)))
+    results, _ = await play(DetectionEnv(task(code), toolbox), ("code_interpreter", {"code": code}))
+    if results[0].status is ToolStatus.FAILED:
+        pytest.skip(results[0].content)
+    assert json.loads(results[0].content)["label"] is None
 
 
 @pytest.mark.parametrize(
