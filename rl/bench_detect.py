@@ -87,6 +87,11 @@ def _judge() -> public.Judge:
     return judge
 
 
+def found_file(out: Path, name: str) -> Path:
+    """Where the lines of a set go."""
+    return out / "found" / f"{name}.jsonl"
+
+
 def measure(
     name: str, source: Source, settings: Settings, out: Path, note: Callable[[int, int], None], *, num_jobs: int = 1
 ) -> dict[str, Json]:
@@ -108,7 +113,7 @@ def measure(
         items = list(SETS[name](source))
     except SandboxUnavailable as error:
         raise RunFailed(f"{name}: code cannot be run here: {error}") from error
-    path = out / "found" / f"{name}.jsonl"
+    path = found_file(out, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     records = (Record(record_id=one.item_id, question=one.question, response=one.response) for one in items)
     done = finished(path)

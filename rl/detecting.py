@@ -333,5 +333,5 @@ def skip(records: Iterator[Record], done: Sequence[str | int], path: Path, out: 
         if record is None or record.record_id != record_id:
             raise BadInput(
                 f"--out {out}:{number}: holds the result of {record_id!r}, which is not response number {number} of "
-                f"{path}; name another file, or --restart"
+                f"{path}; name another place, or begin anew (--restart)"
             )

@@ -85,6 +85,7 @@ def _add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mutants", type=int, default=5, metavar="N", help="of each HumanEval solution (default: 5)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is made (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--restart", action="store_true", help="forget what --out holds of these sets")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -128,6 +129,8 @@ def _run_detect(arguments: argparse.Namespace) -> int:
                 def note(num: int, total: int, bar: TaskID = bar) -> None:
                     progress.update(bar, completed=num, total=total)
 
+                if arguments.restart:
+                    bench_detect.found_file(arguments.out, name).unlink(missing_ok=True)
                 report["sets"][name] = bench_detect.measure(
                     name, source, settings, arguments.out, note, num_jobs=arguments.jobs
                 )

@@ -51,7 +51,7 @@ def word_count(language: Language, *, seed: int = 0, num: int = NUM) -> Iterator
             unit = choose.choice(("字", "个字符", "个汉字"))
             response = _ideographs(choose, length) if unit == "个汉字" else _chinese(choose, length)
         yield Labelled(
-            item_id=f"word_count/{language}/{number}",
+            item_id=f"word_count/{language}/{seed}/{number}",
             question=_demand(choose, language, relation, demanded, unit),
             response=response,
             hallucinated=is_wrong,
@@ -164,7 +164,7 @@ def dates(language: Language, *, seed: int = 0, num: int = NUM) -> Iterator[Labe
         first = date(1900, 1, 1) + timedelta(days=choose.randrange(60_000))
         make = _weekday if choose.random() < 0.4 else _difference
         yield Labelled(
-            item_id=f"date/{language}/{number}",
+            item_id=f"date/{language}/{seed}/{number}",
             question="Is that right?" if language == "en" else "这样说对吗？",
             response=make(choose, language, first, is_wrong),
             hallucinated=is_wrong,

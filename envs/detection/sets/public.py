@@ -46,7 +46,7 @@ def humaneval_mutants(data: Path, judge: Judge, *, seed: int = 0, num: int = NUM
         for number, (what, mutant) in enumerate(mutants(solution, record["entry_point"], seed=seed, num=num)):
             response = _with_tests(mutant, record)
             yield Labelled(
-                item_id=f"{record['task_id']}/mutant-{number}-{what}",
+                item_id=f"{record['task_id']}/mutant-{seed}-{number}-{what}",
                 question=record["prompt"],
                 response=response,
                 hallucinated=not judge(response),
@@ -143,7 +143,7 @@ def halluqa(data: Path, *, seed: int = 0) -> Iterator[Labelled]:
         ]
         text, is_wrong = choose.choice(answers)
         yield Labelled(
-            item_id=f"halluqa/{record['question_id']}",
+            item_id=f"halluqa/{record['question_id']}/{seed}",
             question=field(where, record, "Question", str),
             response=text,
             hallucinated=is_wrong,
