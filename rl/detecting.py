@@ -8,28 +8,35 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import IO
 
 from envs.detection.env import DetectionEnv, make_task, make_toolbox, offered
 from envs.detection.prompts import Language, language_of
 from envs.detection.rules import RulePolicy
 from envs.types import Json, Task, ToolStatus
-from rl.errors import BadInput
+from rl.errors import BadInput, RunFailed
 from rl.score_files import Chunk, RecordReader, Unreadable, chunks
 from rl.scoring import BadRecord
+from rollout.endpoint import EndpointPolicy
 from rollout.engine import Policy
 from rollout.episode import converse
 from rollout.recorded import shown
+from rollout.thought_action import ThoughtActionPolicy
 from rollout.trajectory import Ending, Trajectory
 
 RULES = "rules"
 MAX_TURNS = 200
 """Of one episode. The rules make at most 40 checks, as many links, and a few turns around them."""
+ENDPOINT_FAILED = "the endpoint failed: "
+MAX_FAILURES = 5
+"""Of the endpoint, one after the other, before a run stops."""
 MAX_RESPONSE = 200_000
 """Characters."""
 
@@ -59,6 +66,10 @@ class Settings:
     corpus: str | None = None
     search_url: str | None = None
     translate_url: str | None = None
+    match: str | None = None
+    """URL of an endpoint, or folder of a model of natural language inference, that compares; None: rules."""
+    protocol: str = "tools"
+    """How a model behind an endpoint calls: `tools` of its own, or `react`: THOUGHT and ACTION in its text."""
     tools: tuple[str, ...] = ()
     allow_unprotected: bool = False
     max_tokens: int = 1024
@@ -80,18 +91,24 @@ class Detector:
             corpus=settings.corpus,
             search_url=settings.search_url,
             translate_url=settings.translate_url,
+            matcher=_matcher(settings.match),
             tools=settings.tools,
             allow_unprotected=settings.allow_unprotected,
         )
         self._tools = offered(self._toolbox)
-        self._policy = _policy(settings)
+        self._endpoint = _endpoint(settings)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._endpoint is not None:
+            await self._endpoint.close()
 
     async def trajectory(self, record: Record) -> Trajectory:
         """The episode of checking one response, without tokens."""
         language = self._settings.language or language_of(record.response)
         task = make_task(str(record.record_id), record.question, record.response, tools=self._tools, language=language)
         return await converse(
-            task, self._env, self._policy, trajectory_id=task.task_id, max_turns=MAX_TURNS, offer_actions=True
+            task, self._env, self._policy(language), trajectory_id=task.task_id, max_turns=MAX_TURNS, offer_actions=True
         )
 
     async def detect(self, record: Record) -> dict[str, Json]:
@@ -101,15 +118,32 @@ class Detector:
             return {"id": record.record_id, "hallucinated": None, "sentences": [], "failed": reason}
         return line_of(record.record_id, await self.trajectory(record))
 
+    def _policy(self, language: Language) -> Policy:
+        settings = self._settings
+        if self._endpoint is None:
+            return RulePolicy(rounding=settings.rounding, links=settings.links)
+        return self._endpoint if settings.protocol == "tools" else ThoughtActionPolicy(self._endpoint, language)
+
     def _env(self, task: Task) -> DetectionEnv:
         return DetectionEnv(task, self._toolbox)
 
 
-def _policy(settings: Settings) -> Policy:
-    if settings.model == RULES:
-        return RulePolicy(rounding=settings.rounding, links=settings.links)
-    from rollout.endpoint import EndpointPolicy
+def _matcher(name: str | None) -> dict[str, Json] | None:
+    if name is None:
+        return None
+    if is_url(name):
+        return {"factory": "envs.detection.matching:EndpointMatcher", "options": {"url": name}}
+    return {"factory": "rl.nli:NliMatcher", "options": {"path": name}}
 
+
+def is_url(name: str) -> bool:
+    """Whether a name is that of an endpoint."""
+    return name.startswith(("http://", "https://"))
+
+
+def _endpoint(settings: Settings) -> EndpointPolicy | None:
+    if settings.model == RULES:
+        return None
     return EndpointPolicy(
         settings.model,
         settings.endpoint_model,
@@ -135,6 +169,8 @@ def line_of(record_id: str | int, trajectory: Trajectory) -> dict[str, Json]:
 
 def _failure(trajectory: Trajectory) -> str:
     """Why there is no verdict; empty if there is one, or none because nothing could be checked."""
+    if trajectory.ending is Ending.ENGINE_FAILED:
+        return f"{ENDPOINT_FAILED}{trajectory.error}"
     if trajectory.ending.is_failure:
         return trajectory.error.strip().splitlines()[-1] if trajectory.error.strip() else str(trajectory.ending)
     if trajectory.ending is not Ending.COMPLETED:
@@ -153,7 +189,7 @@ def _failure(trajectory: Trajectory) -> str:
 
 async def lines(
     records: Iterable[Record], settings: Settings, *, num_jobs: int = 1, at_once: int = 8
-) -> AsyncIterator[dict[str, Json]]:
+) -> AsyncGenerator[dict[str, Json], None]:
     """Check records and give their lines in order.
 
     Args:
@@ -164,8 +200,11 @@ async def lines(
     """
     if settings.model != RULES:
         detector = Detector(settings)
-        async for line in _in_order(records, detector.detect, at_once):
-            yield line
+        try:
+            async for line in _in_order(records, detector.detect, at_once):
+                yield line
+        finally:
+            await detector.close()
         return
     async with _workers(settings, num_jobs) as work:
         async for line in _in_order(records, work, 4 * num_jobs if num_jobs > 1 else 1):
@@ -183,6 +222,9 @@ async def append_lines(
 ) -> None:
     """Check records and append each line to a file as soon as it is known.
 
+    Failures of the endpoint are written once something else came after them, so that a run that stops for them can go
+    on with the responses that failed.
+
     Args:
         out: the file.
         records: as in `lines`.
@@ -190,12 +232,34 @@ async def append_lines(
         note: told of each line.
         num_jobs: as in `lines`.
         at_once: as in `lines`.
+
+    Raises:
+        RunFailed: the endpoint failed MAX_FAILURES times one after the other, or a process was killed.
     """
-    with out.open("a", encoding="utf-8") as file:
-        async for line in lines(records, settings, num_jobs=num_jobs, at_once=at_once):
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            note(line)
+    failed: list[dict[str, Json]] = []
+    found = lines(records, settings, num_jobs=num_jobs, at_once=at_once)
+    try:
+        with out.open("a", encoding="utf-8") as file:
+            async for line in found:
+                if str(line.get("failed", "")).startswith(ENDPOINT_FAILED):
+                    failed.append(line)
+                    if len(failed) == MAX_FAILURES:
+                        raise RunFailed(f"{MAX_FAILURES} responses one after the other: {line['failed']}")
+                    continue
+                _write(file, [*failed, line], note)
+                failed.clear()
+            _write(file, failed, note)
+    except BrokenProcessPool as error:
+        raise RunFailed("a process was killed") from error
+    finally:
+        await found.aclose()
+
+
+def _write(file: IO[str], found: Iterable[dict[str, Json]], note: Callable[[dict[str, Json]], None]) -> None:
+    for line in found:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        note(line)
 
 
 async def _in_order(

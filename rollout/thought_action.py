@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from envs.types import Call, MalformedCall
+from envs.schema import signature
+from envs.types import Call, MalformedCall, Message, ToolSpec
+from rollout.engine import Policy
 from rollout.parsers import CallPlace, ParsedTurn, PythonParser, Span
 
 _LABELS = {
@@ -87,3 +90,53 @@ def _call(body: str) -> Call:
 def _place(text: str, span: Span) -> CallPlace:
     (place,) = _python.locate(text[slice(*span)])
     return place.moved(lambda part: (part[0] + span[0], part[1] + span[0]))
+
+
+_PROTOCOL = {
+    "en": """\
+Write each turn as
+THOUGHT: what you think
+ACTION: tool(argument=value, ...)
+with one action and values as Python literals, then stop and wait for the OBSERVATION. The tools:""",
+    "zh": """\
+\u6bcf\u4e00\u8f6e\u6309\u5982\u4e0b\u683c\u5f0f\u4e66\u5199\uff1a
+\u601d\u8003\uff1a\u4f60\u7684\u60f3\u6cd5
+\u884c\u4e3a\uff1a\u5de5\u5177(\u53c2\u6570=\u503c, ...)
+\u53ea\u5199\u4e00\u4e2a\u884c\u4e3a\uff0c\u503c\u7528 Python \u5b57\u9762\u91cf\uff0c\
+\u7136\u540e\u505c\u4e0b\u7b49\u5f85\u201c\u89c2\u5bdf\u201d\u3002\u53ef\u7528\u7684\u5de5\u5177\uff1a""",
+}
+
+
+class ThoughtActionPolicy:
+    """A policy without tool calls of its own: tools are told in the first message, calls read from what it writes."""
+
+    def __init__(self, policy: Policy, language: Literal["en", "zh"] = "en") -> None:
+        """Speak through `policy`, which is never offered a tool."""
+        self._policy = policy
+        self._language: Literal["en", "zh"] = language
+        self._parser = ThoughtActionParser(language)
+
+    async def reply(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
+        """The next assistant message.
+
+        Raises:
+            EngineFailed: no reply could be had.
+        """
+        told = [self._told(message) for message in messages]
+        listed = [f"- {signature(tool)}: {tool.description}" for tool in tools]
+        protocol = "\n".join((_PROTOCOL[self._language], *listed))
+        told[0] = replace(told[0], content=f"{protocol}\n\n{told[0].content}")
+        reply = await self._policy.reply(told, ())
+        turn = self._parser.parse(reply.content)
+        taken = sum(len(message.calls) for message in messages)
+        calls = tuple(replace(call, call_id=f"call_{taken + number}") for number, call in enumerate(turn.calls))
+        return Message(role="assistant", content=turn.content, calls=calls)
+
+    def _told(self, message: Message) -> Message:
+        """A message without calls: those of the model as it writes them, results as observations of the user."""
+        if message.role == "assistant":
+            return Message(role="assistant", content=self._parser.format(message.content, message.calls))
+        if message.role == "tool":
+            label = _LABELS[self._language][2]
+            return Message(role="user", content=f"{label}{_COLONS[self._language]}{message.content}")
+        return message

@@ -11,7 +11,9 @@ from typing import Protocol
 from envs.detection import dates
 from envs.detection.arithmetic import shown
 from envs.detection.claims import numbers
+from envs.detection.http import post
 from envs.detection.sentences import split
+from envs.types import ToolError
 
 
 class Support(StrEnum):
@@ -68,6 +70,26 @@ def terms(text: str) -> list[str]:
             stem = _SUFFIX.sub("", word.lower())
             found.append(stem if len(stem) > 2 else word.lower())
     return found
+
+
+class EndpointMatcher:
+    """An HTTP endpoint: POST {"sentence", "context"} -> {"support", "evidence"?}, `support` being one of Support."""
+
+    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+        """Ask `url`, waiting for at most `timeout` seconds."""
+        self._url = url
+        self._timeout = timeout
+
+    def match(self, sentence: str, context: str) -> Match:
+        """The judgement of the endpoint."""
+        answer = post(self._url, {"sentence": sentence, "context": context}, timeout=self._timeout)
+        support, evidence = answer.get("support"), answer.get("evidence")
+        if support not in list(Support):
+            expected = ", ".join(Support)
+            raise ToolError(f"the matching endpoint gave support {str(support)[:50]!r}, expected one of {expected}")
+        if not isinstance(evidence, str):
+            evidence = f"{support} by {self._url}"
+        return Match(support=Support(support), evidence=evidence)
 
 
 class OverlapMatcher:

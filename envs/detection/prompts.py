@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Literal
-
-from envs.schema import signature
-from envs.types import ToolSpec
 
 Language = Literal["en", "zh"]
 
@@ -40,19 +36,6 @@ _INSTRUCTIONS: dict[Language, str] = {"en": _ENGLISH, "zh": _CHINESE}
 _QUESTION: dict[Language, str] = {"en": "QUESTION", "zh": "问题"}
 _RESPONSE: dict[Language, str] = {"en": "RESPONSE", "zh": "回复"}
 
-_REACT: dict[Language, str] = {
-    "en": """\
-Write each turn as
-THOUGHT: what you think
-ACTION: tool(argument=value, ...)
-and wait for the OBSERVATION. The tools:""",
-    "zh": """\
-每一轮按如下格式书写：
-思考：你的想法
-行为：工具(参数=值, ...)
-然后等待“观察”。可用的工具：""",
-}
-
 
 def instructions(language: Language, question: str, response: str) -> str:
     """The first message: what to do, the question, the response."""
@@ -79,11 +62,6 @@ def parts(prompt: str) -> tuple[Language, str, str]:
         if found:
             return language, found[1], found[2]
     raise ValueError("no instructions of detection")
-
-
-def react(language: Language, tools: Sequence[ToolSpec]) -> str:
-    """The protocol of thought, action and observation (HaluAgent, B3.2), for models without tool calls of their own."""
-    return "\n".join((_REACT[language], *(f"- {signature(tool)}: {tool.description}" for tool in tools)))
 
 
 def language_of(text: str) -> Language:

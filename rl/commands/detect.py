@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 
 from rl.console import duration, make_console, make_progress
-from rl.errors import BadInput
+from rl.errors import BadInput, RunFailed
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
 
@@ -48,6 +48,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", metavar="FILE", type=Path, help='passages to search in: {"text", "title"?} a line')
     parser.add_argument("--search", metavar="URL", help="an endpoint to search with instead")
     parser.add_argument("--translate", metavar="URL", help="an endpoint that translates")
+    parser.add_argument(
+        "--match",
+        metavar="URL|DIR",
+        help="what compares a sentence with a text: an endpoint, or the folder of an NLI model",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("tools", "react"),
+        default="tools",
+        help="how a model behind an endpoint calls: tools, or THOUGHT and ACTION in its text (default: tools)",
+    )
     parser.add_argument(
         "--tool", metavar="pkg.mod:function", action="append", default=[], help="a tool of your own; may be repeated"
     )
@@ -93,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         corpus=None if arguments.corpus is None else str(arguments.corpus),
         search_url=arguments.search,
         translate_url=arguments.translate,
+        match=arguments.match,
+        protocol=arguments.protocol,
         tools=tuple(arguments.tool),
         allow_unprotected=arguments.allow_unprotected,
         timeout=arguments.timeout,
@@ -122,6 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
             asyncio.run(work)
     except BadInput as error:
         raise BadInput(f"{error}; the {len(done) + sums.num} responses checked before are in {out}") from error
+    except RunFailed as error:
+        raise RunFailed(f"{error}; started again, it goes on after the {len(done) + sums.num} in {out}") from error
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be written: {error.strerror or error}") from error
     _report(console, sums, time.monotonic() - started, out)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.types import MalformedCall, ToolCall
-from rollout.thought_action import ThoughtActionParser
+from envs.types import MalformedCall, Message, ToolCall, ToolSpec
+from rollout.thought_action import ThoughtActionParser, ThoughtActionPolicy
 
 parser = ThoughtActionParser()
 
@@ -98,3 +98,34 @@ def test_no_text_makes_the_parser_raise(text):
             assert call.reason and text[start:end] == call.text
         else:
             json.dumps(call.to_json()).encode()
+
+
+class Scripted:
+    """A policy that gives prepared texts and keeps what it was told."""
+
+    def __init__(self, *texts):
+        self.texts, self.told = list(texts), []
+
+    async def reply(self, messages, tools):
+        self.told.append((list(messages), tools))
+        return Message(role="assistant", content=self.texts.pop(0))
+
+
+@pytest.mark.parametrize(("language", "observation"), [("en", "OBSERVATION: 7"), ("zh", "\u89c2\u5bdf\uff1a7")])
+async def test_a_policy_without_tool_calls_speaks_in_thoughts_and_actions(language, observation):
+    inner = Scripted("THOUGHT: a sum\nACTION: calculator(sentence=1, formula='3+4=7')", "ACTION: get_answer()")
+    policy = ThoughtActionPolicy(inner, language)
+    tools = (ToolSpec(name="calculator", description="Calculate."),)
+    first = Message(role="user", content="Check.")
+    reply = await policy.reply([first], tools)
+    (call,) = reply.calls
+    assert reply.content == "a sum"
+    assert call == ToolCall(name=CALL.name, arguments=CALL.arguments, call_id="call_0")
+    messages, offered = inner.told[0]
+    assert offered == () and "- calculator(): Calculate." in messages[0].content
+    assert messages[0].content.endswith("Check.")
+    second = await policy.reply([first, reply, Message(role="tool", content="7", call_id="call_0")], tools)
+    assert [call.call_id for call in second.calls] == ["call_1"]
+    told = inner.told[1][0]
+    assert [message.role for message in told] == ["user", "assistant", "user"] and told[2].content == observation
+    assert ThoughtActionParser().parse(told[1].content).calls == (CALL,)

@@ -7,7 +7,7 @@ from envs.checks import check_env
 from envs.component import Component
 from envs.detection.env import MAX_RESULT, DetectionEnv, make_task, make_toolbox, offered
 from envs.detection.memory import Entry, Memory, NoSuchSentence
-from envs.detection.prompts import Language, instructions, language_of, parts, react
+from envs.detection.prompts import Language, instructions, language_of, parts
 from envs.detection.rules import RulePolicy
 from envs.detection.sandbox.sandbox import Limits, Sandbox, SandboxUnavailable
 from envs.detection.toolbox import Toolbox
@@ -242,11 +242,6 @@ def test_question_and_response_are_read_back_from_the_instructions(language):
 def test_other_messages_are_no_instructions():
     with pytest.raises(ValueError, match="no instructions"):
         parts("hello")
-
-
-def test_react_protocol_lists_the_tools():
-    assert "- calculator(sentence?: integer, formula: string, rounding?: boolean): Calculate" in react("en", TOOLS)
-    assert "思考" in react("zh", TOOLS)
 
 
 @pytest.mark.parametrize(("text", "language"), [("Hello", "en"), ("你好", "zh"), ("", "en"), ("print(1) 打印", "zh")])

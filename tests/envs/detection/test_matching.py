@@ -7,7 +7,7 @@ import pytest
 
 from envs.detection import http
 from envs.detection.http import post
-from envs.detection.matching import OverlapMatcher, Support
+from envs.detection.matching import EndpointMatcher, Match, OverlapMatcher, Support
 from envs.detection.search import CorpusSearch, EndpointSearch, Passage, read_corpus
 from envs.types import ToolError
 
@@ -132,3 +132,11 @@ def test_answers_that_are_none_are_told(endpoint, body, fault):
 def test_only_http_is_asked():
     with pytest.raises(ToolError, match="expected a URL"):
         post("file:///etc/passwd", {}, timeout=1)
+
+
+def test_endpoint_matches_and_what_it_must_not_say_is_told(endpoint):
+    url, answers = endpoint
+    answers += [(200, b'{"support": "contradicted", "evidence": "e"}'), (200, b'{"support": "maybe"}')]
+    assert EndpointMatcher(url).match("a", "b") == Match(support=Support.CONTRADICTED, evidence="e")
+    with pytest.raises(ToolError, match="gave support 'maybe', expected one of supported, contradicted, unrelated"):
+        EndpointMatcher(url).match("a", "b")
