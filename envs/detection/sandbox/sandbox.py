@@ -17,9 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv.pop()); from envs.detection.sandbox import launcher; launcher.main()"
-)
+_PROGRAM = "import sys; sys.path.append(sys.argv.pop()); from envs.detection.sandbox import launcher; launcher.main()"
 _PACKAGES = Path(__file__).resolve().parents[3]
 _CHUNK = 1 << 16
 _START_SECONDS = 20.0
@@ -166,7 +164,7 @@ class Sandbox:
         job = self._job(code, tests, writer)
         try:
             process = subprocess.Popen(
-                [self._python, "-S", "-s", "-B", "-c", _PROGRAM, json.dumps(job), str(_PACKAGES)],
+                [self._python, "-P", "-S", "-s", "-B", "-c", _PROGRAM, json.dumps(job), str(_PACKAGES)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -130,7 +130,7 @@ _DENIED_OUTSIDE = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
 }
-_CLONE, _CLONE3, _TGKILL, _SOCKETPAIR = (56, 220), (435, 435), (234, 131), (53, 199)
+_CLONE, _CLONE3, _TGKILL, _SOCKETPAIR, _PRCTL = (56, 220), (435, 435), (234, 131), (53, 199), (157, 167)
 _OF_A_PROCESS = {
     # Their first argument names a process: allowed for the caller itself (0) alone.
     "prlimit64": (302, 261),
@@ -212,7 +212,9 @@ def _program(own_files: bool) -> Iterator[bytes]:
     for numbers in _OF_A_PROCESS.values():
         yield from _when(numbers[column], _if_first_argument(_JUMP_EQUAL, 0))
     for numbers, commands in _OF_AN_OWNER.values():
-        yield from _when(numbers[column], _unless_second_argument(commands))
+        yield from _when(numbers[column], _unless_argument(_SECOND_ARGUMENT, commands))
+    # The code ends with its warden.
+    yield from _when(_PRCTL[column], _unless_argument(_FIRST_ARGUMENT, (kernel.PR_SET_PDEATHSIG,)))
     yield _instruction(_RETURN, _ALLOW)
 
 
@@ -231,11 +233,11 @@ def _if_first_argument(test: int, value: int) -> list[bytes]:
     ]
 
 
-def _unless_second_argument(values: Sequence[int]) -> list[bytes]:
-    """Refuse if the lower half of the second argument is one of the values, else allow."""
+def _unless_argument(place: int, values: Sequence[int]) -> list[bytes]:
+    """Refuse if the lower half of the argument at `place` is one of the values, else allow."""
     left = range(len(values), 0, -1)
     return [
-        _instruction(_LOAD, _SECOND_ARGUMENT),
+        _instruction(_LOAD, place),
         *(_instruction(_JUMP_EQUAL, value, num, 0) for value, num in zip(values, left, strict=True)),
         _instruction(_RETURN, _ALLOW),
         _instruction(_RETURN, _ERRNO | EPERM),

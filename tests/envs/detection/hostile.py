@@ -239,6 +239,9 @@ import ctypes
 if ctypes.CDLL(None).syscall(250, 0, -3, 1) < 0: raise OSError("refused")""",
     "set the clock": "import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)",
     "host name": "import socket\nsocket.sethostname('owned')",
+    "outlive the host": """
+import ctypes
+if ctypes.CDLL(None).prctl(1, 0) < 0: raise OSError("refused")""",
     "undo the filter": """
 import ctypes
 libc = ctypes.CDLL(None)
