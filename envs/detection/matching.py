@@ -114,7 +114,8 @@ class OverlapMatcher:
     def match(self, sentence: str, context: str) -> Match:
         """The judgement; never raises."""
         wanted = set(terms(sentence))
-        passages = [piece.text for piece in split(context[:100_000])]
+        # A question states nothing.
+        passages = [piece.text for piece in split(context[:100_000]) if not piece.text.endswith(("?", "？"))]
         if not wanted or not passages:
             return Match(support=Support.UNRELATED, evidence="nothing to compare")
         shares = [len(wanted & set(terms(passage))) / len(wanted) for passage in passages]
@@ -152,5 +153,13 @@ def _plain(number: str) -> str:
 
 
 def _negation_problem(sentence: str, passage: str) -> str:
-    claimed, said = (len(_NEGATION.findall(text.lower())) % 2 for text in (sentence, passage))
+    wanted = set(terms(sentence))
+    clauses = [(len(wanted & set(terms(clause))), clause) for clause in _CLAUSE_END.split(passage)]
+    most = max(num for num, _ in clauses)
+    # A long passage may deny something else in passing.
+    near = " ".join(clause for num, clause in clauses if 2 * num > most)
+    claimed, said = (len(_NEGATION.findall(text.lower())) % 2 for text in (sentence, near))
     return "one of them is negated" if claimed != said else ""
+
+
+_CLAUSE_END = re.compile(r"[，,；;：:()（）]")

@@ -256,9 +256,9 @@ def _judged(execution: Execution, *, has_tests: bool) -> dict[str, Json]:
     if execution.verdict is Verdict.PASSED:
         return judgement(0, "the tests pass" if has_tests else "the program ends without an error", verdict="passed")
     evidence = f"{execution.reason}{_failed_line(execution.stderr)}"
-    says_nothing = _OF_THE_SANDBOX.match(execution.reason) or (
-        not has_tests and execution.verdict in (Verdict.TIMED_OUT, Verdict.FLOODED)
-    )
+    endless = execution.verdict in (Verdict.TIMED_OUT, Verdict.FLOODED)
+    # Tests decide whatever the reason. Without them a program may be right that cannot be run here.
+    says_nothing = not has_tests and (endless or _OF_THE_SANDBOX.match(execution.reason))
     return judgement(None if says_nothing else 1, evidence, verdict=str(execution.verdict))
 
 

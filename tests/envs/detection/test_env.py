@@ -152,6 +152,8 @@ async def test_programs_that_want_what_the_sandbox_has_not_are_left_undecided(co
     if results[0].status is ToolStatus.FAILED:
         pytest.skip(results[0].content)
     assert json.loads(results[0].content)["label"] is None
+    results, _ = await play(DetectionEnv(task(code), toolbox), ("code_interpreter", {"code": code, "tests": "f()"}))
+    assert json.loads(results[0].content)["label"] == 1
 
 
 @pytest.mark.parametrize(

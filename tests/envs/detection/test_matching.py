@@ -28,6 +28,8 @@ EIFFEL = "The Eiffel Tower is a tower in Paris. It was completed in 1889. It is 
         ("长城不位于中国北方。", "长城位于中国北方。", Support.CONTRADICTED),
         ("Napoleon died on 5 May 1821.", "Napoleon died on May 5, 1821.", Support.SUPPORTED),
         ("Napoleon died on 6 May 1821.", "Napoleon died on May 5, 1821.", Support.CONTRADICTED),
+        ("长城位于中国北方。", "长城位于中国北方，并不位于南方。", Support.SUPPORTED),
+        ("长城不在南方。", "长城在南方吗？", Support.UNRELATED),
         ("anything", "", Support.UNRELATED),
         ("", EIFFEL, Support.UNRELATED),
     ],
