@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -50,6 +51,21 @@ class Toolkit:
             specs.append(tool_spec(function))
         self.specs: tuple[ToolSpec, ...] = tuple(specs)
         """The tools, in the order given."""
+
+    def of(self, *functions: Callable[..., Any]) -> Toolkit:
+        """The same tools done by other functions of the same names, such as the methods of another object.
+
+        Cheaper than a toolkit of their own, as nothing is read again; so their signatures must be the same.
+
+        Raises:
+            ValueError: the names are others.
+        """
+        found = {function.__name__: function for function in functions}
+        if list(found) != list(self._functions):
+            raise ValueError(f"expected functions called {', '.join(self._functions)}, got {', '.join(found)}")
+        other = copy.copy(self)
+        other._functions = found
+        return other
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Run one call; the status is ok, failed, timed_out, or for values no hint allows invalid_arguments."""

@@ -20,6 +20,7 @@ COMMANDS = (
     "merge",
     "score",
     "data",
+    "detect",
     "show",
     "compare",
     "ablate",

@@ -1,4 +1,4 @@
-"""Measure throughput: `rollout` compares the whole path with the bare engine, `rewards` times the scoring of calls.
+"""Measure: `rollout` and `rewards` how fast tether is, `detect` how well hallucinations are found.
 
 `rollout`: the whole path is Ray, concurrent multi-turn episodes, parsing, the tool world, rewards and Parquet; the bare
 engine is vLLM's own LLM.generate with the same model, on the same prompts, for as many tokens, with the same number of
@@ -7,9 +7,15 @@ requests at a time. They take turns in one run, so that whatever else the machin
 `rewards`: a file of tool-world replies with seeded errors is made and scored by each scheme, in processor time of one
 core, reading and writing included; and `tether score` runs over the whole file, for its peak memory.
 
+`detect`: responses with known labels are checked by the rules. Sets that are made need no data: demanded lengths and
+dates, 1,000 each in English and Chinese. With --data also FacTool, HumanEval and mutations of its solutions, GSM8K,
+HalluQA and HaluEval. --out gets rates.json, report.md, every line found and every disagreement; started again, it goes
+on.
+
   tether bench rollout package:tiny
   tether bench rollout my_model one_gpu --num 256 --rounds 5
   tether bench rewards --lines 1000000
+  tether bench detect --data DIR --out runs/detect --jobs 2
 """
 
 from __future__ import annotations
@@ -21,6 +27,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.progress import TaskID
 
 from rewards.schemes import DEFAULT_SCHEME, SCHEMES
 from rl import config as configs
@@ -35,6 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     benches = parser.add_subparsers(title="benches", metavar="NAME", dest="name", required=True)
     _add_rollout(benches.add_parser("rollout", help="the whole path against the bare engine", allow_abbrev=False))
     _add_rewards(benches.add_parser("rewards", help="calls scored a second, and peak memory", allow_abbrev=False))
+    _add_detect(benches.add_parser("detect", help="hallucinations found, on sets with labels", allow_abbrev=False))
 
 
 def _add_rollout(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +75,80 @@ def _add_rewards(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there, as JSON")
 
 
+def _add_detect(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "tether bench detect --out DIR [--data DIR] [options]"
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="where results go; continued")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the public data sets")
+    parser.add_argument(
+        "--set", action="append", metavar="NAME", help="may be repeated (default: all there is data for)"
+    )
+    parser.add_argument("--num", type=int, default=1_000, metavar="N", help="of each set that is made (default: 1000)")
+    parser.add_argument("--mutants", type=int, default=5, metavar="N", help="of each HumanEval solution (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is made (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--restart", action="store_true", help="forget what --out holds of these sets")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    return _run_rewards(arguments) if arguments.name == "rewards" else _run_rollout(arguments)
+    match arguments.name:
+        case "rewards":
+            return _run_rewards(arguments)
+        case "detect":
+            return _run_detect(arguments)
+    return _run_rollout(arguments)
+
+
+def _run_detect(arguments: argparse.Namespace) -> int:
+    from rl import bench_detect
+    from rl.detecting import Settings
+    from rl.report.console import table
+    from rl.report.detection import NOTES, as_markdown, cells_of
+    from rl.report.summary import provenance
+
+    known = [name for name in bench_detect.SETS if arguments.data is not None or name not in bench_detect.NEED_DATA]
+    names = list(dict.fromkeys(arguments.set or known))
+    for name in names:
+        if name not in bench_detect.SETS:
+            raise BadInput(f"--set {name}: expected one of {', '.join(bench_detect.SETS)}")
+        if name not in known:
+            raise BadInput(f"--set {name}: expected --data DIR, the folder of the public data sets")
+    if arguments.data is not None and not arguments.data.is_dir():
+        raise BadInput(f"--data {arguments.data}: no such folder")
+    if min(arguments.num, arguments.mutants, arguments.jobs) < 1:
+        raise BadInput("--num, --mutants and --jobs: expected at least 1")
+    source = bench_detect.Source(
+        data=arguments.data, seed=arguments.seed, num=arguments.num, num_mutants=arguments.mutants
+    )
+    console, settings, report = make_console(), Settings(), {"model": "rules", "seed": arguments.seed, "sets": {}}
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        with make_progress(console) as progress:
+            for name in names:
+                bar = progress.add_task(name, total=None)
+
+                def note(num: int, total: int, bar: TaskID = bar) -> None:
+                    progress.update(bar, completed=num, total=total)
+
+                if arguments.restart:
+                    bench_detect.found_file(arguments.out, name).unlink(missing_ok=True)
+                report["sets"][name] = bench_detect.measure(
+                    name, source, settings, arguments.out, note, num_jobs=arguments.jobs
+                )
+        report |= provenance()
+        (arguments.out / "rates.json").write_text(json.dumps(report, indent=2) + "\n")
+        (arguments.out / "report.md").write_text(as_markdown(report))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    except OSError as error:
+        raise BadInput(f"--out {arguments.out}: cannot be written: {error.strerror or error}") from error
+    for cells in cells_of(report):
+        console.print(table(cells))
+        console.print()
+    for line in NOTES:
+        console.print(line, markup=False)
+    console.print(str(arguments.out), markup=False)
+    return 0
 
 
 def _run_rewards(arguments: argparse.Namespace) -> int:

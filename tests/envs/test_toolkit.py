@@ -135,3 +135,27 @@ def test_an_environment_of_a_toolkit_passes_the_check():
         answer="booked",
     )
     assert check_env(HotelEnv, [task]) == []
+
+
+class Counter:
+    def __init__(self):
+        self.num = 0
+
+    async def add(self, num: int) -> int:
+        """Add."""
+        self.num += num
+        return self.num
+
+
+async def test_the_same_tools_are_done_by_the_methods_of_another_object():
+    first, second = Counter(), Counter()
+    toolkit = Toolkit(first.add)
+    other = toolkit.of(second.add)
+    assert other.specs is toolkit.specs
+    assert [(await run(one, "add", num=num)).content for one, num in ((toolkit, 1), (other, 5), (toolkit, 1))] == [
+        "1",
+        "5",
+        "2",
+    ]
+    with pytest.raises(ValueError, match="expected functions called add, got sleep"):
+        toolkit.of(sleep)

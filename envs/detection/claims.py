@@ -1,0 +1,194 @@
+"""Claims of a text that can be checked without knowing the world: calculations and dates.
+
+Finds claims and judges none. What has the form of no known claim is not found: better none than a wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from envs.detection import dates
+from envs.detection.arithmetic import Chain, NotArithmetic, read
+
+# Sums.
+
+_MARK = re.compile(r"<<([^<>]*)>>")
+"""A calculation as GSM8K notes it beside the text: 80,000+50,000=$<<80000+50000=130000>>130,000."""
+_RELATION = re.compile(r"≈|(?<![<>!=])==?(?![=>])|\bis equal to\b|\bequals\b|约等于|等于|＝")
+_WEAK_RELATION = re.compile(r"\b(?:is|are|makes|gives|totals)\b|[是为]|得到?")
+"""Words that say a result only if what stands before them is a calculation."""
+_PLACE = re.compile(r"[\d.(\[（$€£¥￥+\-−]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
+"""Where an expression may begin."""
+_WINDOW = 200
+"""Characters before and after a relation that are looked at."""
+
+
+def sums(text: str) -> list[str]:
+    """Chains of equations with a calculation in them, as they stand in the text, in its order.
+
+    Equations with an unknown are left out unless both sides are the same whatever it is: whether `2x = 10` is right
+    depends on what was said of x.
+    """
+    found: list[str] = []
+    for place in dates.find(text):
+        # 2024-03-01 is no subtraction.
+        text = f"{text[: place.start]}{'#' * (place.end - place.start)}{text[place.end :]}"
+    marks = list(_MARK.finditer(text))
+    for mark in marks:
+        found += _chain_of([mark.group(1)])
+    if marks:
+        # What a mark says is in the text once more, and often rounded.
+        return list(dict.fromkeys(found))
+    for pieces in _equations(text, _RELATION):
+        found += _chain_of(pieces) or _chain_of(pieces[:2])
+    if not found:
+        for pieces in _equations(text, _WEAK_RELATION):
+            chain = _chain(pieces)
+            if chain and chain.sides[0].num_operators and chain.sides[-1].decimals is not None:
+                found += _chain_of(pieces)
+    return list(dict.fromkeys(found))
+
+
+def results(formula: str) -> list[str]:
+    """Numbers that a chain of equations gives as results, as they stand in the text without separators."""
+    try:
+        sides = read(formula).sides
+    except NotArithmetic:
+        return []
+    return [side.text.replace(",", "") for side in sides if side.decimals is not None]
+
+
+def numbers(text: str) -> list[str]:
+    """Numbers in a text, without separators."""
+    return [match.replace(",", "") for match in re.findall(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?", text)]
+
+
+def _chain(pieces: Sequence[str]) -> Chain | None:
+    try:
+        return read("=".join(pieces))
+    except NotArithmetic:
+        return None
+
+
+def _chain_of(pieces: Sequence[str]) -> list[str]:
+    """The chain as a list of one, or none if it claims nothing that can be checked."""
+    chain = _chain(pieces)
+    if chain is None or not chain.relations or not chain.num_operators:
+        return []
+    has_unknowns = any(side.value.unknowns for side in chain.sides)
+    return [] if has_unknowns and str(chain.truth) == "open" else [" = ".join(side.text for side in chain.sides)]
+
+
+def _equations(text: str, relation: re.Pattern[str]) -> Iterator[list[str]]:
+    """Neighbouring pieces around relations that are expressions: the end of the first one, the start of the last."""
+    signs = list(relation.finditer(text))
+    number = 0
+    while number < len(signs):
+        left = _last_expression(text[max(0, signs[number].start() - _WINDOW) : signs[number].start()])
+        if left is None:
+            number += 1
+            continue
+        pieces = [left]
+        while number < len(signs):
+            after = signs[number].end()
+            before_next = signs[number + 1].start() if number + 1 < len(signs) else len(text)
+            whole = text[after:before_next].strip()
+            if number + 1 < len(signs) and _is_expression(whole):
+                pieces.append(whole)
+                number += 1
+                continue
+            right = _first_expression(text[after : min(before_next, after + _WINDOW)])
+            if right is not None:
+                pieces.append(right)
+            number += 1
+            break
+        if len(pieces) > 1:
+            yield pieces
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        return not read(text).relations
+    except NotArithmetic:
+        return False
+
+
+def _last_expression(text: str) -> str | None:
+    """The longest end of a text that is an expression."""
+    for place in _PLACE.finditer(text):
+        before = text[: place.start()]
+        # Not within a number or a word, nor behind a sign whose other side cannot be read.
+        if re.search(r"[A-Za-z0-9_]$|\d[.,]$", before) and text[place.start()].isalnum():
+            continue
+        if re.search(r"[-+*/×÷·^√∑∫%−]\s*$", before):
+            continue
+        piece = text[place.start() :].strip()
+        if _is_expression(piece) and (
+            read(piece).num_operators or re.search(r"(?:^|[.,;:!?，。；：！？\n(（])\s*$", before)
+        ):
+            return piece
+    return None
+
+
+_STOP = re.compile(
+    r"[,;:。，；：、!?！？\n]|\.(?!\d)|\s(?:and|so|which|because|then|but|where|since|if|或|和|所以|因此)\b"
+)
+
+
+def _first_expression(text: str) -> str | None:
+    """The longest start of a text that is an expression."""
+    ends = [match.start() for match in _STOP.finditer(text)] + [len(text)]
+    thousands = re.compile(r"\d,\d{3}(?!\d)")
+    kept = [end for end in ends if not thousands.match(text, max(0, end - 1))]
+    piece = text[: kept[0]].strip()
+    if _is_expression(piece):
+        return piece
+    # An expression may also end at any space before words that are no unit.
+    words = [match.start() for match in re.finditer(r"\s+", piece)]
+    for end in reversed(words):
+        if _is_expression(piece[:end]):
+            return piece[:end].strip()
+    return None
+
+
+# Dates.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateClaim:
+    """That a date has a weekday, or lies so many days from another."""
+
+    first: str
+    second: str | None = None
+    days: int | None = None
+    weekday: str | None = None
+
+
+_DAYS = re.compile(
+    r"(?<![\d.-])(\d{1,6}(?:,\d{3})*)\s*(?:full\s+|whole\s+)?(days?|weeks?|天|日(?!期)|周(?![一二三四五六日年])|星期(?![一二三四五六日]))"
+)
+_INCLUSIVE = re.compile(r"inclusive|including both|both days|包括(?:首尾|两端|起止)|首尾(?:都|均)?(?:算|计)|含首尾")
+
+
+def date_claims(text: str) -> list[DateClaim]:
+    """Claims about full dates in one sentence: two dates and a number of days, or a date and its weekday."""
+    found = dates.find(text)
+    if not found:
+        return []
+    claims: list[DateClaim] = []
+    spelled = [text[place.start : place.end] for place in found]
+    claims += [DateClaim(first=spelled[number]) for number, place in enumerate(found) if place.value is None]
+    if claims:
+        return claims
+    spans = [match for match in _DAYS.finditer(text) if not any(p.start <= match.start() < p.end for p in found)]
+    if len(found) == 2 and len(spans) == 1:
+        num = int(spans[0][1].replace(",", "")) * (7 if spans[0][2].startswith(("week", "周", "星期")) else 1)
+        num -= bool(_INCLUSIVE.search(text))
+        claims.append(DateClaim(first=spelled[0], second=spelled[1], days=num))
+    for place, number in dates.weekdays(text):
+        # The weekday belongs to the date before it, or, if there is none, to the one that follows.
+        before = [written for at, written in zip(found, spelled, strict=True) if at.end <= place]
+        claims.append(DateClaim(first=before[-1] if before else spelled[0], weekday=dates.WEEKDAYS[number]))
+    return claims

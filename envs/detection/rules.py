@@ -1,0 +1,187 @@
+"""Detection without any model: the claims whose form is known are checked, and nothing is said of the others.
+
+It sees what any policy sees, messages and tools, and answers with calls. So it is also the teacher of models, offline.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from envs.detection.claims import date_claims, numbers, results, sums
+from envs.detection.demands import lengths
+from envs.detection.memory import WHOLE
+from envs.detection.programs import program
+from envs.detection.prompts import Language, parts
+from envs.detection.sentences import split
+from envs.types import Call, Json, Message, ToolCall, ToolSpec
+
+MAX_CHECKS = 40
+"""Of one response; a response with more claims is checked as far as that."""
+
+_THOUGHTS: dict[Language, dict[str, str]] = {
+    "en": {
+        "split_text": "First the response is split into sentences.",
+        "whole": "The response is a program: it is checked as a whole.",
+        "code_interpreter": "The program is run.",
+        "word_count": "The question demands a length.",
+        "calculator": "Sentence {number} holds a calculation.",
+        "date": "Sentence {number} says something about dates.",
+        "web_search": "Sentence {number} states a fact.",
+        "match": "What was found is compared with sentence {number}.",
+        "review": "Everything that can be checked was checked; now the memory is read.",
+        "link": "Sentence {number} uses a result of sentence {other}, which is wrong.",
+        "get_answer": "Every label agrees with its evidence.",
+        "finish": "Nothing in the response could be checked.",
+    },
+    "zh": {
+        "split_text": "先把回复切分成句子。",
+        "whole": "回复是一个程序，作为整体检查。",
+        "code_interpreter": "运行这个程序。",
+        "word_count": "问题对长度有要求。",
+        "calculator": "第{number}句含有计算。",
+        "date": "第{number}句涉及日期。",
+        "web_search": "第{number}句陈述了事实。",
+        "match": "把找到的内容与第{number}句比较。",
+        "review": "能检查的都已检查，现在读取记忆。",
+        "link": "第{number}句用到了第{other}句的结果，而那个结果是错的。",
+        "get_answer": "每个标签都与证据一致。",
+        "finish": "回复中没有可以检查的内容。",
+    },
+}
+
+
+class RulePolicy:
+    """Replies to an episode of `DetectionEnv`; the same messages give the same reply."""
+
+    def __init__(self, *, rounding: bool = True, links: bool = True) -> None:
+        """Check.
+
+        Args:
+            rounding: whether a result may be rounded to the digits that it is written with.
+            links: whether a sentence that uses a wrong result is wrong; else each is judged by itself.
+        """
+        self._rounding = rounding
+        self._links = links
+
+    async def reply(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
+        """The next call of the plan.
+
+        Raises:
+            ValueError: the first message is none of an episode of detection.
+        """
+        language, question, response = parts(messages[0].content)
+        names = frozenset(tool.name for tool in tools)
+        turns = [message for message in messages if message.role == "assistant"]
+        plan = _plan(question, response, names, self._rounding)
+        if len(turns) < len(plan):
+            name, arguments = plan[len(turns)]
+        else:
+            reflection = _reflection(messages, question, response, self._links)
+            name, arguments = reflection[len(turns) - len(plan)]
+        return _message(len(turns), name, arguments, language)
+
+
+Planned = tuple[str, Mapping[str, Json]]
+
+
+def _message(turn: int, name: str, arguments: Mapping[str, Json], language: Language) -> Message:
+    key = "whole" if arguments.get("whole") else name
+    others = arguments.get("depends_on") or [0]
+    thought = _THOUGHTS[language][key].format(number=arguments.get("sentence", 0), other=others[0])
+    call = ToolCall(call_id=f"call_{turn}", name=name, arguments=arguments)
+    return Message(role="assistant", content=thought, calls=(call,))
+
+
+@lru_cache(maxsize=64)
+def _plan(question: str, response: str, names: frozenset[str], rounding: bool) -> tuple[Planned, ...]:
+    """Segmentation and verification: they follow from the text alone."""
+    checks = list(_checks(question, response, names, rounding))[:MAX_CHECKS]
+    is_whole = any(name == "code_interpreter" for name, _ in checks)
+    split_call = ("split_text", {"whole": True} if is_whole else {})
+    return split_call, *(call for call in checks if call[0] in names)
+
+
+def _checks(question: str, response: str, names: frozenset[str], rounding: bool) -> Iterator[Planned]:
+    found = program(question, response)
+    if found is not None:
+        tests = {"tests": found.tests} if found.tests else {}
+        yield "code_interpreter", {"sentence": 1, "code": found.code, **tests}
+        return
+    for demand in lengths(question):
+        yield (
+            "word_count",
+            {"sentence": WHOLE, "number": demand.number, "unit": str(demand.unit), "relation": str(demand.relation)},
+        )
+    for number, sentence in enumerate(split(response), start=1):
+        claims = list(_claims(number, sentence.text, rounding))
+        yield from claims
+        if not claims and "web_search" in names:
+            yield "web_search", {"sentence": number, "query": sentence.text[:1_000]}
+            yield "match", {"sentence": number}
+
+
+def _claims(number: int, text: str, rounding: bool) -> Iterator[Planned]:
+    for formula in sums(text):
+        exact = {} if rounding else {"rounding": False}
+        yield "calculator", {"sentence": number, "formula": formula, **exact}
+    for claim in date_claims(text):
+        given: dict[str, Json] = {
+            "date1": claim.first,
+            "date2": claim.second,
+            "days": claim.days,
+            "weekday": claim.weekday,
+        }
+        yield "date", {"sentence": number, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _reflection(messages: Sequence[Message], question: str, response: str, links: bool) -> list[Planned]:
+    """Review, links, answer: they follow from what the tools found."""
+    judged = list(_judged(messages))
+    if not judged:
+        return [("finish", {"answer": "unknown"})]
+    linked = list(_links(judged, question, response))[:MAX_CHECKS] if links else []
+    return [("review", {}), *linked, ("get_answer", {})]
+
+
+def _judged(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, int]]:
+    """Calls of tools that gave a label, with the label."""
+    calls: dict[str, Call] = {call.call_id: call for message in messages for call in message.calls}
+    for message in messages:
+        call = calls.get(message.call_id) if message.role == "tool" else None
+        if isinstance(call, ToolCall) and call.name not in ("review", "link", "set_label"):
+            label = _label(message.content)
+            if label is not None:
+                yield call, label
+
+
+def _label(content: str) -> int | None:
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return None
+    label = value.get("label") if isinstance(value, Mapping) else None
+    return label if label in (0, 1) else None
+
+
+def _links(judged: Sequence[tuple[ToolCall, int]], question: str, response: str) -> Iterator[Planned]:
+    """A sentence that uses the result of a wrong calculation rests on it, and its own results are wrong too."""
+    formulas: dict[int, list[str]] = {}
+    for call, _ in judged:
+        if call.name == "calculator":
+            formulas.setdefault(call.arguments["sentence"], []).append(str(call.arguments["formula"]))
+    miscalculated = {call.arguments["sentence"] for call, label in judged if call.name == "calculator" and label == 1}
+    given = set(numbers(question))
+    wrong: dict[str, int] = {}
+    for number, sentence in enumerate(split(response), start=1):
+        used = set(numbers(sentence.text))
+        sources = sorted({wrong[value] for value in used if value in wrong})
+        if sources:
+            yield "link", {"sentence": number, "depends_on": sources}
+        if sources or number in miscalculated:
+            for value in (value for formula in formulas.get(number, ()) for value in results(formula)[-1:]):
+                # A number that was given before is no result of this calculation alone.
+                if value not in given:
+                    wrong.setdefault(value, number)
+        given |= used - wrong.keys()
