@@ -119,7 +119,40 @@ def judge(trajectory: Trajectory) -> Verdict:
     that it fits best among those still open, or is one too many. So a failed attempt may be repeated, and a reference
     call that was attempted and never got right is not reported again as missing.
     """
-    return _Judge(trajectory).run()
+    return _verdict_of_one_right_turn(trajectory) or _Judge(trajectory).run()
+
+
+def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
+    """The verdict on one turn that is the reference, call for call, or the one deferral that is due.
+
+    Most recorded replies are: this spares them the walk, which would say the same. None: the walk has to say.
+    """
+    reference = trajectory.task.reference
+    if reference is None or len(trajectory.turns) != 1 or trajectory.ending.is_failure:
+        return None
+    calls = trajectory.turns[0].message.calls
+    if len(calls) != len(reference):
+        return None
+    offered = {tool.name for tool in trajectory.tools}
+    for call, wanted in zip(calls, reference, strict=True):
+        if not isinstance(call, ToolCall) or call.name != wanted.name or call.name not in offered:
+            return None
+        if call.name in DEFERRALS:
+            if len(calls) > 1 or not (same_missing(call, wanted) and _is_plain_question(call)):
+                return None
+        elif not identical(call.arguments, wanted.arguments):
+            return None
+    deferrals = tuple([(0, position) for position, call in enumerate(reference) if call.name in DEFERRALS])
+    return Verdict(
+        errors=(),
+        matches=tuple([Match(turn=0, call=position, reference=position) for position in range(len(calls))]),
+        open=(),
+        num_calls=sum([call.name not in ACTION_NAMES for call in reference]),
+        deferrals=deferrals,
+        deferral_due=bool(deferrals),
+        deferred_first=bool(deferrals),
+        success=trajectory.outcome.finished,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from envs.types import Json, ToolCall, ToolSpec
 from rewards.classify import Verdict, judge, same_missing
 from rewards.matching import alternatives, best_pairs, differences, identical, may_be_omitted, normalise, same_value
 from rewards.moments import same_date
-from rewards.replies import UNKNOWN_REFERENCE, Made, Reply, made_calls, per_turn, unscored, why_unscored
+from rewards.replies import UNKNOWN_REFERENCE, Made, Reply, is_right, made_calls, per_turn, unscored, why_unscored
 from rewards.types import Score
 from rollout.trajectory import Trajectory
 
@@ -259,7 +259,7 @@ class Esm:
         """Score one recorded reply."""
         if trajectory.task.reference is None:
             return Reply(value=None, unscored=UNKNOWN_REFERENCE)
-        if not verdict.open and len(verdict.matches) == len(made_calls(trajectory)):
+        if is_right(trajectory, verdict):
             return Reply(value=1.0)
         matched, num = self._matched(trajectory)
         return Reply(value=sum(terms.total(self.weights) for _, terms in matched) / num if num else 1.0)

@@ -70,6 +70,16 @@ def made_calls(trajectory: Trajectory, *, finish: bool = False) -> list[Made]:
     ]
 
 
+def is_right(trajectory: Trajectory, verdict: Verdict) -> bool:
+    """Whether a recorded reply is its reference, call for call, with nothing to say against it."""
+    return (
+        trajectory.task.reference is not None
+        and not verdict.errors
+        and not verdict.open
+        and len(verdict.matches) == len(trajectory.turns[0].message.calls)
+    )
+
+
 def per_turn(trajectory: Trajectory, values: Sequence[tuple[int, float]]) -> np.ndarray:
     """(turn, value) of each call -> float32 [K], the sum of each turn."""
     sums = [0.0] * len(trajectory.turns)

@@ -36,11 +36,13 @@ class BadRecord(ValueError):
 class ToolList(list[Json]):
     """The `tools` of a record, as they stand in many records of a file: they are read once."""
 
-    __slots__ = ("proven", "specs")
+    __slots__ = ("offered", "proven", "specs")
 
     def __init__(self, tools: list[Json]) -> None:
         super().__init__(tools)
         self.specs: tuple[ToolSpec, ...] | None = None
+        self.offered: tuple[ToolSpec, ...] = ()
+        """With the actions."""
         self.proven: set[str] = set()
         """Names of those whose schema was proven."""
 
@@ -69,7 +71,7 @@ def recorded_reply(record: Json) -> Recorded:
 
 
 def _recorded_reply(record: Json) -> Recorded:
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict):
         raise ValueError(f"expected an object with {', '.join(FIELDS[:3])}, ...; got {shown(record)}")
     _check_fields(record)
     record_id = record.get("id")
@@ -77,7 +79,7 @@ def _recorded_reply(record: Json) -> Recorded:
         raise ValueError(f"id: expected a string or an integer, got {shown(record_id)}")
     text, parser, message = _reply(record)
     called = {call.name for call in message.calls if isinstance(call, ToolCall)}
-    tools = _tools(record.get("tools"), called)
+    tools, offered = _tools(record.get("tools"), called)
     reference = _reference(record.get("reference"))
     ordered = record.get("ordered")
     if ordered is not None and not isinstance(ordered, bool):
@@ -90,7 +92,7 @@ def _recorded_reply(record: Json) -> Recorded:
         ordered=bool(ordered),
         kind=_kind(reference, ordered=bool(ordered)),
     )
-    trajectory = unrendered(task, [(message, ())], tools=_with_actions(tools))
+    trajectory = unrendered(task, [(message, ())], tools=offered)
     return Recorded(record_id=record_id, trajectory=trajectory, text=text, parser=parser)
 
 
@@ -135,7 +137,7 @@ def errors_json(errors: Sequence[CallError], recorded: Recorded) -> list[dict[st
 
 
 def _error_json(error: CallError, places: Sequence[CallPlace]) -> dict[str, Json]:
-    value: dict[str, Json] = {"call": error.call, "kind": str(error.kind)}
+    value: dict[str, Json] = {"call": error.call, "kind": error.kind.value}
     if error.argument is not None:
         value["argument"] = error.argument
     if places and error.call is not None:
@@ -162,19 +164,20 @@ def _nearest(name: str) -> str:
     return next(iter(difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.85)), "")
 
 
-def _tools(value: Json, called: Set[str]) -> tuple[ToolSpec, ...]:
-    """The tools; of those that were called, the schema is proven: the others' are not used."""
+def _tools(value: Json, called: Set[str]) -> tuple[tuple[ToolSpec, ...], tuple[ToolSpec, ...]]:
+    """The tools, without and with the actions; of those that were called, the schema is proven: no other is used."""
     if isinstance(value, ToolList):
         if value.specs is None:
             value.specs = _specs(value)
-        _prove(value.specs, called - value.proven if value.proven else called)
-        value.proven.update(called)
-        return value.specs
+            value.offered = _with_actions(value.specs)
+        if not called <= value.proven:
+            value.proven |= _prove(value.specs, called - value.proven)
+        return value.specs, value.offered
     if not isinstance(value, list):
         raise ValueError(f"tools: expected a list of function schemas, got {shown(value)}")
     specs = _specs(value)
     _prove(specs, called)
-    return specs
+    return specs, _with_actions(specs)
 
 
 def _specs(value: list[Json]) -> tuple[ToolSpec, ...]:
@@ -187,13 +190,15 @@ def _specs(value: list[Json]) -> tuple[ToolSpec, ...]:
     return tuple(found.values())
 
 
-def _prove(tools: Sequence[ToolSpec], called: Set[str]) -> None:
-    for tool in tools if called else ():
-        if tool.name in called:
-            try:
-                check_schema(tool.parameters)
-            except ValueError as error:
-                raise ValueError(f"tools: {tool.name}: {error}") from error
+def _prove(tools: Sequence[ToolSpec], called: Set[str]) -> set[str]:
+    """Prove the schemas of the tools that were called; returns their names."""
+    found = [tool for tool in tools if tool.name in called]
+    for tool in found:
+        try:
+            check_schema(tool.parameters)
+        except ValueError as error:
+            raise ValueError(f"tools: {tool.name}: {error}") from error
+    return {tool.name for tool in found}
 
 
 def _tool(value: Json, index: int) -> ToolSpec:
@@ -221,7 +226,7 @@ def _prompt(record: Mapping[str, Json]) -> tuple[Message, ...]:
 
 def _message(value: Json, where: str) -> Message:
     """A message of the history. Its calls are not judged again: what was said and answered is what counts."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = {"role": value.get("role"), "content": value.get("content")}
     return message_of_openai(value, where)
 
@@ -245,14 +250,14 @@ def _reply(record: Mapping[str, Json]) -> tuple[str | None, Parser | None, Messa
 
 
 def _call(value: Json, where: str) -> Call:
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise ValueError(
             f'{where}: expected {{"name": string, "arguments": object or JSON string}}, got {shown(value)}'
         )
     name, arguments = value["name"], value.get("arguments")
     if isinstance(arguments, str):
         return arguments_of_json(name, arguments)
-    if not isinstance(arguments, Mapping):
+    if not isinstance(arguments, dict):
         raise ValueError(f"{where}.arguments: expected an object or a JSON string, got {shown(arguments)}")
     if not name:
         return MalformedCall(text=json.dumps(arguments), reason="no name")
@@ -268,7 +273,7 @@ def _reference(value: Json) -> tuple[ToolCall, ...] | None:
 
 
 def _reference_call(value: Json, where: str) -> ToolCall:
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str) or not value["name"]:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
         raise ValueError(f'{where}: expected {{"name": string, "arguments": object}}, got {shown(value)}')
     arguments = value.get("arguments", {})
     if isinstance(arguments, str):
@@ -276,7 +281,7 @@ def _reference_call(value: Json, where: str) -> ToolCall:
         if isinstance(call, MalformedCall):
             raise ValueError(f"{where}.arguments: {call.reason}")
         arguments = call.arguments
-    if not isinstance(arguments, Mapping):
+    if not isinstance(arguments, dict):
         raise ValueError(f"{where}.arguments: expected an object or a JSON string, got {shown(arguments)}")
     return ToolCall(name=value["name"], arguments=arguments)
 
