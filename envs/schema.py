@@ -63,7 +63,7 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
         return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
     problems = _unknown(arguments, parameters)
     try:
-        problems.extend(_plain_problems(dict(arguments), parameters, []))
+        _add_plain_problems(dict(arguments), parameters, [], problems)
         return list(dict.fromkeys(problems)) if problems else problems
     except _NotPlain:
         problems = _unknown(arguments, parameters)
@@ -243,8 +243,9 @@ _TYPES: Mapping[str, Callable[[Json], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "null": lambda value: value is None,
 }
-_PLAIN = frozenset({"type", "properties", "required", "enum", "format", "items", "additionalProperties"})
-_HARD = frozenset(Draft202012Validator.VALIDATORS) - _PLAIN
+_PLAIN = ("additionalProperties", "enum", "format", "items", "properties", "required", "type")
+"""In the order in which jsonschema checks them."""
+_HARD = frozenset(Draft202012Validator.VALIDATORS) - set(_PLAIN)
 _NOTES = frozenset({"description", "title"})
 _FREE = frozenset({"default", "example"})
 
@@ -288,54 +289,54 @@ def _is_list_of_strings(value: Json) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _plain_problems(value: Json, schema: Json, path: list[str | int]) -> Iterator[Problem]:
-    """What jsonschema would find.
+def _add_plain_problems(value: Json, schema: Json, path: list[str | int], found: list[Problem]) -> None:
+    """Add to `found` what jsonschema would find.
 
     Raises:
         _NotPlain: the schema of something in `value` is not plain.
     """
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or not _HARD.isdisjoint(schema):
         raise _NotPlain
-    if not _HARD.isdisjoint(schema):
-        raise _NotPlain
-    for key in sorted(_PLAIN.intersection(schema)):
+    for key in _PLAIN:
+        if key not in schema:
+            continue
         expected = schema[key]
         if key == "type":
             test = _TYPES.get(expected) if isinstance(expected, str) else None
             if test is None:
                 raise _NotPlain
             if not test(value):
-                yield _named(ProblemKind.BAD_TYPE, path, f"must be {expected}")
+                found.append(_named(ProblemKind.BAD_TYPE, path, f"must be {expected}"))
         elif key == "enum":
             if not _is_list_of_strings(expected):
                 raise _NotPlain
             if value not in expected:
-                yield _named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(expected)}")
+                found.append(_named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(expected)}"))
         elif key == "format":
             if not Draft202012Validator.FORMAT_CHECKER.conforms(value, expected):
-                yield _named(ProblemKind.BAD_FORMAT, path, f"must be a {expected}")
+                found.append(_named(ProblemKind.BAD_FORMAT, path, f"must be a {expected}"))
         elif key == "items":
             if isinstance(value, list):
                 for index, item in enumerate(value):
-                    yield from _plain_problems(item, expected, [*path, index])
+                    _add_plain_problems(item, expected, [*path, index], found)
         elif isinstance(value, dict):
             if key == "properties":
                 for name in sorted(expected):
                     if name in value:
-                        yield from _plain_problems(value[name], expected[name], [*path, name])
+                        _add_plain_problems(value[name], expected[name], [*path, name], found)
             elif key == "required":
                 if not isinstance(expected, (list, tuple)):
                     raise _NotPlain
                 for name in expected:
                     if name not in value:
-                        pointer = _pointer([*path, name])
-                        yield Problem(kind=ProblemKind.MISSING_ARGUMENT, pointer=pointer, detail=f"missing {name}")
+                        pointer, detail = _pointer([*path, name]), f"missing {name}"
+                        found.append(Problem(kind=ProblemKind.MISSING_ARGUMENT, pointer=pointer, detail=detail))
             elif expected is False:
                 known = schema.get("properties", {})
                 for name in value:
                     if name not in known:
                         pointer, detail = _pointer([*path, name]), f"unknown argument {name}"
-                        yield Problem(kind=ProblemKind.UNKNOWN_ARGUMENT, pointer=pointer, detail=detail)
+                        found.append(Problem(kind=ProblemKind.UNKNOWN_ARGUMENT, pointer=pointer, detail=detail))
             elif expected is not True:
                 raise _NotPlain
 

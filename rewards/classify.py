@@ -175,6 +175,7 @@ class _Judge:
         self.known = task.reference is not None
         self.ordered = task.ordered
         self.reference = _presumed_reference(task.kind) if task.reference is None else task.reference
+        self.names = {call.name for call in self.reference}
         self.errors: list[CallError] = []
         self.matching = ExactMatching()
         self.calls: list[_Made] = []
@@ -204,17 +205,17 @@ class _Judge:
     def _verdict(self) -> Verdict:
         trajectory = self.trajectory
         matched = self.matching.call_of
-        still_open = tuple(j for j in range(len(self.reference)) if j not in matched)
+        still_open = tuple([j for j in range(len(self.reference)) if j not in matched])
         failed = trajectory.ending.is_failure
         unsayable = self._unsayable(still_open)
         if self.known and not failed:
             for j in still_open:
                 if j not in self.attempted and j not in unsayable:
                     self._report(ErrorKind.MISSING_CALL, None, detail=f"{self.reference[j].name} was never called")
-        pairs = sorted((self.calls[made].turn, self.calls[made].call, j) for j, made in matched.items())
+        pairs = sorted([(self.calls[made].turn, self.calls[made].call, j) for j, made in matched.items()])
         return Verdict(
             errors=tuple(self.errors),
-            matches=tuple(Match(turn=turn, call=call, reference=j) for turn, call, j in pairs),
+            matches=tuple([Match(turn=turn, call=call, reference=j) for turn, call, j in pairs]),
             open=still_open,
             num_calls=self.num_calls,
             deferrals=tuple(self.deferrals),
@@ -233,16 +234,19 @@ class _Judge:
         Whether the words made them is for no rule to say.
         """
         return frozenset(
-            j
-            for j in still_open
-            if j in self._waiting and j not in self.attempted and self.reference[j].name not in self.tools
+            [
+                j
+                for j in still_open
+                if j in self._waiting and j not in self.attempted and self.reference[j].name not in self.tools
+            ]
         )
 
     # One turn: right calls first, then everything else as attempts at what is left.
 
     def _judge_turn(self, index: int) -> None:
         self.turn = index
-        self.gate = next((j for j in self._waiting if j not in self.matching.call_of), None)
+        due = [j for j in self._waiting if j not in self.matching.call_of]
+        self.gate = due[0] if due else None
         self.turn_attempted = set()
         num_errors = len(self.errors)
         turn = self.trajectory.turns[index]
@@ -257,7 +261,7 @@ class _Judge:
             result = turn.results[position] if position < len(turn.results) else None
             self.calls.append(_Made(index, position, call, result))
             number = len(self.calls) - 1
-            if call.name == FINISH and FINISH not in self._names():
+            if call.name == FINISH and FINISH not in self.names:
                 self._judge_finish(position, call)
                 continue
             if call.name in DEFERRALS:
@@ -271,12 +275,10 @@ class _Judge:
                     skipped.add(expected)
         if unmatched:
             self._judge_attempts(unmatched)
-            self.errors[num_errors:] = sorted(self.errors[num_errors:], key=_by_call)
+            if len(turn.message.calls) > 1:
+                self.errors[num_errors:] = sorted(self.errors[num_errors:], key=_by_call)
         if self.gate is not None and len(self.errors) > num_errors:
             self.deferred_first = False
-
-    def _names(self) -> set[str]:
-        return {call.name for call in self.reference}
 
     def _expected(self, skipped: set[int] | None = None) -> int | None:
         """With an order: the reference call, no deferral, whose turn it is."""
@@ -446,10 +448,9 @@ class _Judge:
 
     def _says_what_serves(self) -> bool:
         """Whether the reference tells which tools serve the request; a question alone leaves open what follows it."""
-        names = {wanted.name for wanted in self.reference}
-        if not self.known or names - DEFERRALS:
+        if not self.known or not self.names <= DEFERRALS:
             return self.known
-        return self.kind != TaskKind.MISSING_ARGUMENT and names != {TALK_TO_USER}
+        return self.kind != TaskKind.MISSING_ARGUMENT and self.names != {TALK_TO_USER}
 
     def _judge_grounding(
         self, position: int, call: ToolCall, tool: ToolSpec, wanted: ToolCall | None, *, missed: bool
@@ -519,19 +520,17 @@ class _Judge:
         return {problem.pointer for problem in problems}
 
     def _report(self, kind: ErrorKind, call: int | None, argument: str | None = None, detail: str = "") -> None:
-        start, end = self._span(kind, call, argument) or (None, None)
+        start, end = self._span(kind, call, argument)
         self.errors.append(
             CallError(turn=self.turn, call=call, kind=kind, argument=argument, detail=detail, start=start, end=end)
         )
 
-    def _span(self, kind: ErrorKind, call: int | None, argument: str | None) -> Span | None:
+    def _span(self, kind: ErrorKind, call: int | None, argument: str | None) -> Span | tuple[None, None]:
         """The tokens of what is wrong, as narrowly as the turn knows them."""
-        if call is None:
-            return None
         turn = self.trajectory.turns[self.turn]
-        if turn.places:
-            return error_span(turn.places[call], kind, argument)
-        return (turn.start, turn.end) if turn.start < turn.end else None
+        if call is not None and turn.places:
+            return error_span(turn.places[call], kind, argument) or (None, None)
+        return (None, None) if call is None or turn.start == turn.end else (turn.start, turn.end)
 
 
 def _presumed_reference(kind: str) -> tuple[ToolCall, ...]:

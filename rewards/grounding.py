@@ -55,12 +55,16 @@ class Context:
         self._spaced = f" {' '.join(self._tokens)} "
 
     @cached_property
+    def _stems(self) -> list[str]:
+        return [_stem(token) for token in self._tokens]
+
+    @cached_property
     def _words(self) -> frozenset[str]:
-        return frozenset(self._tokens).union(map(_stem, self._tokens))
+        return frozenset(self._tokens).union(self._stems)
 
     @cached_property
     def _stemmed(self) -> str:
-        return f" {' '.join(map(_stem, self._tokens))} "
+        return f" {' '.join(self._stems)} "
 
     @cached_property
     def _numbers(self) -> frozenset[float]:

@@ -43,4 +43,4 @@ class Utility:
             return Reply(value=None, unscored=UNKNOWN_REFERENCE)
         if is_right(trajectory, verdict):
             return Reply(value=SOLVED_WORTH - cost_of(verdict.num_calls, solvable=is_solvable(trajectory, verdict)))
-        return Reply(value=reply_reliability(trajectory, verdict, labels(trajectory, verdict)).utility)
+        return Reply(value=reply_reliability(trajectory, verdict).utility)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from envs.actions import ACTION_NAMES, ACTIONS, CHANGE_TOOLS, TALK_TO_USER
 from envs.schema import PatternTooSlow, check_schema
@@ -18,7 +19,7 @@ from rewards.classify import judge
 from rewards.replies import Scheme
 from rewards.spans import error_span
 from rewards.types import CallError
-from rollout.parsers import PARSERS, CallPlace, Parser, arguments_of_json
+from rollout.parsers import PARSERS, CallPlace, ParsedTurn, Parser, arguments_of_json
 from rollout.recorded import message_of_openai, shown
 from rollout.trajectory import Trajectory
 from rollout.unrendered import unrendered
@@ -47,15 +48,22 @@ class ToolList(list[Json]):
         """Names of those whose schema was proven."""
 
 
+class Written(NamedTuple):
+    """A reply that was given as text."""
+
+    text: str
+    parser: Parser
+    turn: ParsedTurn
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """One recorded reply, ready to be judged."""
 
     record_id: str | int
     trajectory: Trajectory
-    text: str | None = None
+    written: Written | None = None
     """What the calls were parsed from."""
-    parser: Parser | None = None
 
 
 def recorded_reply(record: Json) -> Recorded:
@@ -77,7 +85,7 @@ def _recorded_reply(record: Json) -> Recorded:
     record_id = record.get("id")
     if not isinstance(record_id, (str, int)) or isinstance(record_id, bool):
         raise ValueError(f"id: expected a string or an integer, got {shown(record_id)}")
-    text, parser, message = _reply(record)
+    message, written = _reply(record)
     called = {call.name for call in message.calls if isinstance(call, ToolCall)}
     tools, offered = _tools(record.get("tools"), called)
     reference = _reference(record.get("reference"))
@@ -93,7 +101,7 @@ def _recorded_reply(record: Json) -> Recorded:
         kind=_kind(reference, ordered=bool(ordered)),
     )
     trajectory = unrendered(task, [(message, ())], tools=offered)
-    return Recorded(record_id=record_id, trajectory=trajectory, text=text, parser=parser)
+    return Recorded(record_id=record_id, trajectory=trajectory, written=written)
 
 
 def _with_actions(tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
@@ -131,8 +139,9 @@ def score_record(record: Json, scheme: Scheme) -> dict[str, Json]:
 def errors_json(errors: Sequence[CallError], recorded: Recorded) -> list[dict[str, Json]]:
     """The errors of a record, with their characters where the record has a text."""
     places: Sequence[CallPlace] = ()
-    if recorded.parser is not None and recorded.text is not None:
-        places = recorded.parser.locate(recorded.text)
+    if recorded.written is not None:
+        text, parser, turn = recorded.written
+        places = parser.locate(text, turn)
     return [_error_json(error, places) for error in errors]
 
 
@@ -153,6 +162,8 @@ def _error_json(error: CallError, places: Sequence[CallPlace]) -> dict[str, Json
 
 def _check_fields(record: Mapping[str, Json]) -> None:
     """A field that nobody knows is of the user's own, unless it looks like a slip of the pen."""
+    if record.keys() <= _FIELDS:
+        return
     for name in record.keys() - _FIELDS:
         meant = _nearest(name)
         if meant and meant not in record:
@@ -231,34 +242,34 @@ def _message(value: Json, where: str) -> Message:
     return message_of_openai(value, where)
 
 
-def _reply(record: Mapping[str, Json]) -> tuple[str | None, Parser | None, Message]:
+def _reply(record: Mapping[str, Json]) -> tuple[Message, Written | None]:
     calls, text, grammar = record.get("calls"), record.get("text"), record.get("grammar")
     if calls is not None and text is not None:
         raise ValueError("calls and text: expected one of the two")
     if calls is not None:
         if not isinstance(calls, list):
             raise ValueError(f"calls: expected a list, got {shown(calls)}")
-        made = tuple(_call(call, f"calls[{index}]") for index, call in enumerate(calls))
-        return None, None, Message(role="assistant", calls=made)
+        made = tuple([_call(call, index) for index, call in enumerate(calls)])
+        return Message(role="assistant", calls=made), None
     if not isinstance(text, str):
         raise ValueError(f"calls or text: expected a list of calls, or a string; got {shown(text)}")
     if not isinstance(grammar, str) or grammar not in PARSERS:
         raise ValueError(f"grammar: expected one of {', '.join(PARSERS)}, got {shown(grammar)}")
     parser = PARSERS[grammar]
     turn = parser.parse(text)
-    return text, parser, Message(role="assistant", content=turn.content, calls=turn.calls)
+    return Message(role="assistant", content=turn.content, calls=turn.calls), Written(text, parser, turn)
 
 
-def _call(value: Json, where: str) -> Call:
+def _call(value: Json, index: int) -> Call:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise ValueError(
-            f'{where}: expected {{"name": string, "arguments": object or JSON string}}, got {shown(value)}'
+            f'calls[{index}]: expected {{"name": string, "arguments": object or JSON string}}, got {shown(value)}'
         )
     name, arguments = value["name"], value.get("arguments")
     if isinstance(arguments, str):
         return arguments_of_json(name, arguments)
     if not isinstance(arguments, dict):
-        raise ValueError(f"{where}.arguments: expected an object or a JSON string, got {shown(arguments)}")
+        raise ValueError(f"calls[{index}].arguments: expected an object or a JSON string, got {shown(arguments)}")
     if not name:
         return MalformedCall(text=json.dumps(arguments), reason="no name")
     return ToolCall(name=name, arguments=arguments)
@@ -269,20 +280,20 @@ def _reference(value: Json) -> tuple[ToolCall, ...] | None:
         return None
     if not isinstance(value, list):
         raise ValueError(f"reference: expected a list of calls, got {shown(value)}")
-    return tuple(_reference_call(call, f"reference[{index}]") for index, call in enumerate(value))
+    return tuple([_reference_call(call, index) for index, call in enumerate(value)])
 
 
-def _reference_call(value: Json, where: str) -> ToolCall:
+def _reference_call(value: Json, index: int) -> ToolCall:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
-        raise ValueError(f'{where}: expected {{"name": string, "arguments": object}}, got {shown(value)}')
+        raise ValueError(f'reference[{index}]: expected {{"name": string, "arguments": object}}, got {shown(value)}')
     arguments = value.get("arguments", {})
     if isinstance(arguments, str):
         call = arguments_of_json(value["name"], arguments)
         if isinstance(call, MalformedCall):
-            raise ValueError(f"{where}.arguments: {call.reason}")
+            raise ValueError(f"reference[{index}].arguments: {call.reason}")
         arguments = call.arguments
     if not isinstance(arguments, dict):
-        raise ValueError(f"{where}.arguments: expected an object or a JSON string, got {shown(arguments)}")
+        raise ValueError(f"reference[{index}].arguments: expected an object or a JSON string, got {shown(arguments)}")
     return ToolCall(name=value["name"], arguments=arguments)
 
 

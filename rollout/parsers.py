@@ -92,8 +92,13 @@ class Parser(Protocol):
         """Read one assistant turn; never raises."""
         ...
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
-        """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(text)` stand, in the same order; never raises.
+
+        Args:
+            text: the assistant turn.
+            turn: what `parse(text)` said, where that is known.
+        """
         ...
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
@@ -111,9 +116,9 @@ class HermesParser:
         """Read one assistant turn; never raises."""
         return _assemble(text, list(self._blocks(text)))
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return _located(self.parse(text), lambda span: self._place(text, span))
+        return _located(turn or self.parse(text), lambda span: self._place(text, span))
 
     def _place(self, text: str, span: Span) -> CallPlace:
         keys, values = places_in_json(text, span[0] + len(self.opening), span[1] - len(self.closing))
@@ -190,9 +195,9 @@ class PythonParser:
         found = [(span, call) for span, call, _ in self._calls(text)]
         return _assemble(text, found, separators=" \t\r\n,;[]")
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return tuple(_place_of_python(text, span, source) for span, _, source in self._calls(text))
+        return tuple([_place_of_python(text, span, source) for span, _, source in self._calls(text)])
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
         """Write one assistant turn; the text of malformed calls is kept as it is."""
@@ -266,9 +271,9 @@ class ReactParser:
             spans=tuple([_stripped(text, span) for span, _ in found]),
         )
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return _located(self.parse(text), lambda span: self._place(text, span))
+        return _located(turn or self.parse(text), lambda span: self._place(text, span))
 
     def _place(self, text: str, span: Span) -> CallPlace:
         name = text.index(":", span[0]) + 1
@@ -350,8 +355,10 @@ def _assemble(text: str, found: list[tuple[Span, Call]], separators: str | None 
 def _located(turn: ParsedTurn, place: Callable[[Span], CallPlace]) -> tuple[CallPlace, ...]:
     """The place of each call; `place` is asked only for those that could be read."""
     return tuple(
-        place(span) if isinstance(call, ToolCall) else CallPlace(span=span)
-        for call, span in zip(turn.calls, turn.spans, strict=True)
+        [
+            place(span) if isinstance(call, ToolCall) else CallPlace(span=span)
+            for call, span in zip(turn.calls, turn.spans, strict=True)
+        ]
     )
 
 
