@@ -62,6 +62,8 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
     if not isinstance(arguments, Mapping):
         return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
     problems = _unknown(arguments, parameters)
+    if _surely_fits(arguments, parameters):
+        return problems
     try:
         _add_plain_problems(dict(arguments), parameters, [], problems)
         return list(dict.fromkeys(problems)) if problems else problems
@@ -287,6 +289,41 @@ def _is_plain(schema: Json) -> bool:
 
 def _is_list_of_strings(value: Json) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _surely_fits(value: Json, schema: Json) -> bool:
+    """Whether plain keywords alone say that nothing is wrong: in no order, and without a place for what would be."""
+    if not isinstance(schema, dict):
+        return False
+    for key, expected in schema.items():
+        if key == "type":
+            test = _TYPES.get(expected) if isinstance(expected, str) else None
+            if test is None or not test(value):
+                return False
+        elif key == "properties":
+            if not isinstance(value, dict) or not isinstance(expected, dict):
+                return False
+            for name, item in value.items():
+                if name in expected and not _surely_fits(item, expected[name]):
+                    return False
+        elif key == "required":
+            if not isinstance(value, dict) or not isinstance(expected, list):
+                return False
+            for name in expected:
+                if name not in value:
+                    return False
+        elif key == "items":
+            if not isinstance(value, list):
+                return False
+            for item in value:
+                if not _surely_fits(item, expected):
+                    return False
+        elif key == "enum":
+            if not isinstance(value, str) or not isinstance(expected, list) or value not in expected:
+                return False
+        elif key not in _NOTES and key not in _FREE:
+            return False
+    return True
 
 
 def _add_plain_problems(value: Json, schema: Json, path: list[str | int], found: list[Problem]) -> None:

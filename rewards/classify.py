@@ -133,16 +133,16 @@ def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
     calls = trajectory.turns[0].message.calls
     if len(calls) != len(reference):
         return None
-    offered = {tool.name for tool in trajectory.tools}
+    offered = {tool.name: tool for tool in trajectory.tools}
     for call, wanted in zip(calls, reference, strict=True):
         if not isinstance(call, ToolCall) or call.name != wanted.name or call.name not in offered:
             return None
         if call.name in DEFERRALS:
-            if len(calls) > 1 or not (same_missing(call, wanted) and _is_plain_question(call)):
+            if len(calls) > 1 or not _is_right_deferral(call, wanted, offered[call.name]):
                 return None
         elif not identical(call.arguments, wanted.arguments):
             return None
-    deferrals = tuple([(0, position) for position, call in enumerate(reference) if call.name in DEFERRALS])
+    deferrals = ((0, 0),) if calls and calls[0].name in DEFERRALS else ()
     return Verdict(
         errors=(),
         matches=tuple([Match(turn=0, call=position, reference=position) for position in range(len(calls))]),
@@ -311,9 +311,7 @@ class _Judge:
         if call.name != wanted.name:
             return False
         if call.name in DEFERRALS:
-            if not same_missing(call, wanted):
-                return False
-            return _is_plain_question(call) or not check(call.arguments, tool.parameters)
+            return _is_right_deferral(call, wanted, tool)
         if identical(call.arguments, wanted.arguments):
             return True
         return not differences(call, wanted, tool) and not check(call.arguments, tool.parameters)
@@ -554,6 +552,10 @@ def same_missing(call: ToolCall, wanted: ToolCall) -> bool:
     return "missing" not in wanted.arguments or _missing(call) == _missing(wanted)
 
 
+def _is_right_deferral(call: ToolCall, wanted: ToolCall, tool: ToolSpec) -> bool:
+    return same_missing(call, wanted) and (_is_plain_question(call) or not check(call.arguments, tool.parameters))
+
+
 def _is_plain_question(call: ToolCall) -> bool:
     """A quick yes for the usual talk_to_user; everything else goes through its schema."""
     arguments = call.arguments
@@ -562,7 +564,7 @@ def _is_plain_question(call: ToolCall) -> bool:
         len(arguments) == 2
         and isinstance(arguments.get("question"), str)
         and isinstance(names, list)
-        and all(isinstance(name, str) for name in names)
+        and all([isinstance(name, str) for name in names])
     )
 
 
