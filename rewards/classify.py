@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
+import msgspec
+
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER
 from envs.schema import check
 from envs.types import Json, MalformedCall, TaskKind, ToolCall, ToolResult, ToolSpec, ToolStatus
@@ -70,8 +72,7 @@ def first_class(kinds: Iterable[ErrorKind], classes: Mapping[ErrorKind, str]) ->
     return next((name for kind, name in classes.items() if kind in found), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(msgspec.Struct, frozen=True, kw_only=True):
     """A made call that was right."""
 
     turn: int
@@ -80,8 +81,7 @@ class Match:
     """Index into `task.reference`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the judge found in one trajectory."""
 
     errors: tuple[CallError, ...]
@@ -133,16 +133,20 @@ def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
     calls = trajectory.turns[0].message.calls
     if len(calls) != len(reference):
         return None
-    offered = {tool.name: tool for tool in trajectory.tools}
     for call, wanted in zip(calls, reference, strict=True):
-        if not isinstance(call, ToolCall) or call.name != wanted.name or call.name not in offered:
+        if not isinstance(call, ToolCall) or call.name != wanted.name:
+            return None
+        if len(calls) > 1 if call.name in DEFERRALS else not identical(call.arguments, wanted.arguments):
+            return None
+    offered = {tool.name: tool for tool in trajectory.tools}
+    deferrals: tuple[tuple[int, int], ...] = ()
+    for call, wanted in zip(calls, reference, strict=True):
+        if call.name not in offered:
             return None
         if call.name in DEFERRALS:
-            if len(calls) > 1 or not _is_right_deferral(call, wanted, offered[call.name]):
+            if not _is_right_deferral(call, wanted, offered[call.name]):
                 return None
-        elif not identical(call.arguments, wanted.arguments):
-            return None
-    deferrals = ((0, 0),) if calls and calls[0].name in DEFERRALS else ()
+            deferrals = ((0, 0),)
     return Verdict(
         errors=(),
         matches=tuple([Match(turn=0, call=position, reference=position) for position in range(len(calls))]),

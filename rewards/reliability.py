@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from envs.actions import DEFERRALS, FINISH
 from envs.types import Json, TaskKind, ToolCall, ToolStatus
@@ -49,8 +50,7 @@ class Status(StrEnum):
     UNSURE = "unsure"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reliability:
+class Reliability(msgspec.Struct, frozen=True, kw_only=True):
     """What Relign's metrics say of one task."""
 
     status: Status

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from envs.actions import FINISH
@@ -17,8 +18,7 @@ from rollout.trajectory import Trajectory
 UNKNOWN_REFERENCE = "the reference is unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What one recorded reply was worth."""
 
     value: float | None

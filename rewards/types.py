@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from rollout.trajectory import Trajectory
@@ -54,8 +55,7 @@ HALLUCINATIONS = frozenset(
 """The kinds that make a task count in `hallucination_rate`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallError:
+class CallError(msgspec.Struct, frozen=True, kw_only=True):
     """One error of the policy and where it stands."""
 
     turn: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from rewards.types import Score
 from rl.config import Config
@@ -74,5 +75,5 @@ def score_row(trajectory: Trajectory, score: Score, scheme: str) -> dict[str, An
         "scheme": scheme,
         "total": score.total,
         "per_turn": score.per_turn.tolist(),
-        "errors": [{**asdict(error), "kind": str(error.kind)} for error in score.errors],
+        "errors": [{**msgspec.structs.asdict(error), "kind": str(error.kind)} for error in score.errors],
     }

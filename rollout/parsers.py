@@ -13,7 +13,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 import msgspec
@@ -30,8 +29,7 @@ MAX_DEPTH = 32
 """Objects and arrays within each other. A call nested deeper is malformed: no tool asks for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedTurn:
+class ParsedTurn(msgspec.Struct, frozen=True, kw_only=True):
     """What one assistant turn says."""
 
     content: str
@@ -45,8 +43,7 @@ class ParsedTurn:
             raise ValueError(f"{len(self.calls)} calls but {len(self.spans)} spans")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallPlace:
+class CallPlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where the parts of one call stand: in characters of a text or, in a `Turn`, in tokens of a trajectory.
 
     Keys and values are named by JSON pointer at every depth of the arguments ("/city", "/stops/0/city"). A key is
@@ -57,8 +54,8 @@ class CallPlace:
     """The whole call."""
     name: Span | None = None
     """The name of the tool, without quotes."""
-    keys: Mapping[str, Span] = field(default_factory=dict)
-    values: Mapping[str, Span] = field(default_factory=dict)
+    keys: Mapping[str, Span] = {}
+    values: Mapping[str, Span] = {}
     """Elements of arrays have a value and no key."""
 
     def moved(self, place: Callable[[Span], Span]) -> CallPlace:
