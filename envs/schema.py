@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urljoin
@@ -18,6 +17,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from envs.record import record
 from envs.types import Json, ToolSpec
 
 PATTERN_SECONDS = 1.0
@@ -39,7 +39,7 @@ class ProblemKind(StrEnum):
     """Pattern, format, range, length and every other constraint."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Problem:
     """One thing that is wrong with the arguments of a call."""
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
-import msgspec
-
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER
+from envs.record import record
 from envs.schema import check
 from envs.types import Json, MalformedCall, TaskKind, ToolCall, ToolResult, ToolSpec, ToolStatus
 from rewards.grounding import Context, context_before, ungrounded_places, ungrounded_words
@@ -72,7 +71,8 @@ def first_class(kinds: Iterable[ErrorKind], classes: Mapping[ErrorKind, str]) ->
     return next((name for kind, name in classes.items() if kind in found), None)
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class Match:
     """A made call that was right."""
 
     turn: int
@@ -81,7 +81,8 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     """Index into `task.reference`."""
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class Verdict:
     """Everything the judge found in one trajectory."""
 
     errors: tuple[CallError, ...]
@@ -568,7 +569,7 @@ def _is_plain_question(call: ToolCall) -> bool:
         len(arguments) == 2
         and isinstance(arguments.get("question"), str)
         and isinstance(names, list)
-        and all([isinstance(name, str) for name in names])
+        and all(isinstance(name, str) for name in names)
     )
 
 

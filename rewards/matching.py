@@ -109,10 +109,7 @@ def identical(made: Json, other: Json) -> bool:
     if isinstance(made, (dict, Mapping)):
         if not isinstance(other, (dict, Mapping)) or len(made) != len(other):
             return False
-        for key, value in made.items():
-            if key not in other or not identical(value, other[key]):
-                return False
-        return True
+        return all([key in other and identical(value, other[key]) for key, value in made.items()])
     if isinstance(made, (list, tuple)):
         return isinstance(other, (list, tuple)) and len(made) == len(other) and all(map(identical, made, other))
     if isinstance(made, bool) or isinstance(other, bool):

@@ -10,9 +10,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
-import msgspec
-
 from envs.actions import DEFERRALS, FINISH
+from envs.record import record
 from envs.types import Json, TaskKind, ToolCall, ToolStatus
 from rewards.classify import Verdict
 from rewards.matching import normalise
@@ -50,7 +49,8 @@ class Status(StrEnum):
     UNSURE = "unsure"
 
 
-class Reliability(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class Reliability:
     """What Relign's metrics say of one task."""
 
     status: Status

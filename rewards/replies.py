@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
 import numpy as np
 
 from envs.actions import FINISH
+from envs.record import record
 from envs.types import ToolCall
 from rewards.classify import Verdict
 from rewards.types import CallError, Score
@@ -18,7 +18,8 @@ from rollout.trajectory import Trajectory
 UNKNOWN_REFERENCE = "the reference is unknown"
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class Reply:
     """What one recorded reply was worth."""
 
     value: float | None

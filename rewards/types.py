@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-import msgspec
 import numpy as np
 
+from envs.record import record
 from rollout.trajectory import Trajectory
 
 
@@ -55,7 +55,8 @@ HALLUCINATIONS = frozenset(
 """The kinds that make a task count in `hallucination_rate`."""
 
 
-class CallError(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class CallError:
     """One error of the policy and where it stands."""
 
     turn: int

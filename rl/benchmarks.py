@@ -12,8 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import msgspec
-
 from envs.actions import ACTIONS
 from envs.benchmarks import benchmark
 from envs.benchmarks.alternatives import ALTERNATIVES, accepted_references
@@ -214,7 +212,7 @@ def without_unjudged(verdict: Verdict, task: Task) -> Verdict:
     if not places:
         return verdict
     kept = [error for error in verdict.errors if (error.turn, error.call, str(error.kind)) not in places]
-    return msgspec.structs.replace(verdict, errors=tuple(kept))
+    return replace(verdict, errors=tuple(kept))
 
 
 def report(suite: Suite, trajectories: Sequence[Trajectory]) -> dict[str, Json]:

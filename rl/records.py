@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from rewards.types import Score
 from rl.config import Config
@@ -75,5 +74,5 @@ def score_row(trajectory: Trajectory, score: Score, scheme: str) -> dict[str, An
         "scheme": scheme,
         "total": score.total,
         "per_turn": score.per_turn.tolist(),
-        "errors": [{**msgspec.structs.asdict(error), "kind": str(error.kind)} for error in score.errors],
+        "errors": [{**asdict(error), "kind": str(error.kind)} for error in score.errors],
     }

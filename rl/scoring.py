@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from typing import NamedTuple
 
-import msgspec
-
 from envs.actions import ACTION_NAMES, ACTIONS, CHANGE_TOOLS, TALK_TO_USER
+from envs.record import record
 from envs.schema import PatternTooSlow, check_schema
 from envs.types import Call, Json, MalformedCall, Message, Task, TaskKind, ToolCall, ToolSpec
 from rewards.classify import judge
@@ -57,7 +56,8 @@ class Written(NamedTuple):
     turn: ParsedTurn
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class Recorded:
     """One recorded reply, ready to be judged."""
 
     record_id: str | int

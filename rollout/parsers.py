@@ -13,10 +13,12 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Any, NoReturn, Protocol
 
 import msgspec
 
+from envs.record import record
 from envs.types import Call, Json, MalformedCall, ToolCall
 
 Span = tuple[int, int]
@@ -29,7 +31,8 @@ MAX_DEPTH = 32
 """Objects and arrays within each other. A call nested deeper is malformed: no tool asks for it."""
 
 
-class ParsedTurn(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class ParsedTurn:
     """What one assistant turn says."""
 
     content: str
@@ -43,7 +46,8 @@ class ParsedTurn(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"{len(self.calls)} calls but {len(self.spans)} spans")
 
 
-class CallPlace(msgspec.Struct, frozen=True, kw_only=True):
+@record
+class CallPlace:
     """Where the parts of one call stand: in characters of a text or, in a `Turn`, in tokens of a trajectory.
 
     Keys and values are named by JSON pointer at every depth of the arguments ("/city", "/stops/0/city"). A key is
@@ -54,8 +58,8 @@ class CallPlace(msgspec.Struct, frozen=True, kw_only=True):
     """The whole call."""
     name: Span | None = None
     """The name of the tool, without quotes."""
-    keys: Mapping[str, Span] = {}
-    values: Mapping[str, Span] = {}
+    keys: Mapping[str, Span] = field(default_factory=dict)
+    values: Mapping[str, Span] = field(default_factory=dict)
     """Elements of arrays have a value and no key."""
 
     def moved(self, place: Callable[[Span], Span]) -> CallPlace:
@@ -685,12 +689,12 @@ def _place_of_tree(text: str, span: Span, node: ast.Call) -> CallPlace:
     at = _character_places(source, span[0])
     keys: dict[str, Span] = {}
     values: dict[str, Span] = {}
-    for keyword in node.keywords:
-        start = at(keyword.lineno, keyword.col_offset)
+    for argument in node.keywords:
+        start = at(argument.lineno, argument.col_offset)
         identifier = _IDENTIFIER.match(text, start)
-        assert identifier is not None and keyword.arg is not None
-        keys[f"/{keyword.arg}"] = identifier.span()
-        _place_literal(keyword.value, f"/{keyword.arg}", at, keys, values)
+        assert identifier is not None and argument.arg is not None
+        keys[f"/{argument.arg}"] = identifier.span()
+        _place_literal(argument.value, f"/{argument.arg}", at, keys, values)
     return CallPlace(span=span, name=(span[0], span[0] + source.index("(")), keys=keys, values=values)
 
 
