@@ -1,7 +1,7 @@
 """Records: frozen, slotted, keyword-only classes of data, made in a tenth of the time that a frozen dataclass takes.
 
-A frozen dataclass sets each field through `object.__setattr__`; here msgspec sets them all in C. A record is a dataclass
-to `dataclasses.replace` and `dataclasses.fields`.
+A frozen dataclass sets each field through `object.__setattr__`; here msgspec sets them all in C. To
+`dataclasses.replace` and `dataclasses.fields` a record is a dataclass.
 """
 
 from __future__ import annotations

@@ -132,22 +132,20 @@ def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
     if reference is None or len(trajectory.turns) != 1 or trajectory.ending.is_failure:
         return None
     calls = trajectory.turns[0].message.calls
-    if len(calls) != len(reference):
+    made = [call for call in calls if isinstance(call, ToolCall)]
+    if len(made) < len(calls) or [call.name for call in made] != [call.name for call in reference]:
         return None
-    for call, wanted in zip(calls, reference, strict=True):
-        if not isinstance(call, ToolCall) or call.name != wanted.name:
-            return None
-        if len(calls) > 1 if call.name in DEFERRALS else not identical(call.arguments, wanted.arguments):
-            return None
-    offered = {tool.name: tool for tool in trajectory.tools}
+    tools = {tool.name: tool for tool in trajectory.tools}
     deferrals: tuple[tuple[int, int], ...] = ()
-    for call, wanted in zip(calls, reference, strict=True):
-        if call.name not in offered:
+    for call, wanted in zip(made, reference, strict=True):
+        if call.name not in tools:
             return None
         if call.name in DEFERRALS:
-            if not _is_right_deferral(call, wanted, offered[call.name]):
-                return None
             deferrals = ((0, 0),)
+            if len(made) > 1 or not _is_right_deferral(call, wanted, tools[call.name]):
+                return None
+        elif not identical(call.arguments, wanted.arguments):
+            return None
     return Verdict(
         errors=(),
         matches=tuple([Match(turn=0, call=position, reference=position) for position in range(len(calls))]),

@@ -107,9 +107,9 @@ def identical(made: Json, other: Json) -> bool:
     if type(made) in _PLAIN:
         return type(other) is not bool and bool(made == other)
     if isinstance(made, (dict, Mapping)):
-        if not isinstance(other, (dict, Mapping)) or len(made) != len(other):
+        if not isinstance(other, (dict, Mapping)) or made.keys() != other.keys():
             return False
-        return all([key in other and identical(value, other[key]) for key, value in made.items()])
+        return all(map(identical, made.values(), [other[key] for key in made]))
     if isinstance(made, (list, tuple)):
         return isinstance(other, (list, tuple)) and len(made) == len(other) and all(map(identical, made, other))
     if isinstance(made, bool) or isinstance(other, bool):

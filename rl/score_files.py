@@ -28,7 +28,7 @@ import msgspec
 from envs.types import Json
 from rewards.replies import Scheme
 from rewards.schemes import scheme
-from rl.scoring import JSON_FIELDS, BadRecord, ToolList, score_record
+from rl.scoring import JSON_FIELDS, BadRecord, PlainRecord, ToolList, score_record
 
 CHUNK_BYTES = 1 << 20
 CHUNK_ROWS = 1024
@@ -259,13 +259,22 @@ def _load(text: str) -> Json:
 _ENCODER = msgspec.json.Encoder()
 
 
-class _Line(msgspec.Struct):
-    """Where the tools of a line stand, without what they are."""
+class _Tools(msgspec.Struct):
+    """Of a line, the text of its tools."""
 
     tools: msgspec.Raw
 
 
-_LINE = msgspec.json.Decoder(_Line)
+_TOOLS_OF = msgspec.json.Decoder(_Tools)
+_PLAIN = msgspec.json.Decoder(PlainRecord)
+
+
+def _plain_record(text: str) -> PlainRecord | None:
+    try:
+        record = _PLAIN.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return record if record.is_plain() else None
 
 
 class RecordReader:
@@ -280,7 +289,7 @@ class RecordReader:
         self._mark = secrets.randbits(60)
         """Stands for the tools in what is left of a line."""
 
-    def read(self, item: Item, *, first: bool = False) -> Json:
+    def read(self, item: Item, *, first: bool = False) -> Json | PlainRecord:
         """The record of a line or row.
 
         Raises:
@@ -308,13 +317,18 @@ class RecordReader:
                 return record
         return _decode(text)
 
-    def _with_tools(self, text: str, start: int) -> dict[str, Json] | None:
+    def _with_tools(self, text: str, start: int) -> dict[str, Json] | PlainRecord | None:
         """The record whose tools stand at `start`; None if that cannot be relied on."""
         if not text.startswith("[", start):
             return None
         try:
             tools, end = self._list_at(text, start)
-            record = _load(f"{text[:start]}{self._mark}{text[end:]}")
+            text = f"{text[:start]}{self._mark}{text[end:]}"
+            record = _plain_record(text)
+            if record is not None and record.tools == self._mark:
+                record.tools = tools
+                return record
+            record = _load(text)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None  # The line is read as a whole, and what is wrong with it told from that.
         if not isinstance(record, dict) or record.get("tools") != self._mark:
@@ -327,7 +341,7 @@ class RecordReader:
         for written, tools in known:
             if text.startswith(written, start):
                 return tools, start + len(written)
-        written = bytes(_LINE.decode(text).tools).decode()
+        written = bytes(_TOOLS_OF.decode(text).tools).decode()
         if not text.startswith(written, start):
             raise ValueError("the tools stand elsewhere in the line")
         tools = ToolList(msgspec.json.decode(written))

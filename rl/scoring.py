@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 from envs.actions import ACTION_NAMES, ACTIONS, CHANGE_TOOLS, TALK_TO_USER
 from envs.record import record
 from envs.schema import PatternTooSlow, check_schema
@@ -37,13 +39,11 @@ class BadRecord(ValueError):
 class ToolList(list[Json]):
     """The `tools` of a record, as they stand in many records of a file: they are read once."""
 
-    __slots__ = ("offered", "proven", "specs")
+    __slots__ = ("proven", "read")
 
     def __init__(self, tools: list[Json]) -> None:
         super().__init__(tools)
-        self.specs: tuple[ToolSpec, ...] | None = None
-        self.offered: tuple[ToolSpec, ...] = ()
-        """With the actions."""
+        self.read: _Tools | None = None
         self.proven: set[str] = set()
         """Names of those whose schema was proven."""
 
@@ -66,14 +66,36 @@ class Recorded:
     """What the calls were parsed from."""
 
 
-def recorded_reply(record: Json) -> Recorded:
+class PlainRecord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A record with nothing but the known fields, each of its usual form: msgspec has checked what `_read` checks."""
+
+    id: str | int
+    tools: Json
+    query: str | None = None
+    history: list[Json] | None = None
+    calls: list[ToolCall] | None = None
+    text: str | None = None
+    grammar: str | None = None
+    reference: list[ToolCall] | None = None
+    ordered: bool | None = None
+
+    def is_plain(self) -> bool:
+        """Whether it is one indeed, by what no type says."""
+        if self.text is not None:
+            is_reply = self.calls is None and self.grammar in PARSERS
+        else:
+            is_reply = self.calls is not None and "" not in [call.name for call in self.calls]
+        return is_reply and (self.reference is None or "" not in [call.name for call in self.reference])
+
+
+def recorded_reply(record: Json | PlainRecord) -> Recorded:
     """A record of the input as a trajectory of one turn.
 
     Raises:
         BadRecord: says which field is wrong and what was expected.
     """
     try:
-        return _recorded_reply(record)
+        return _of_plain(record) if isinstance(record, PlainRecord) else _recorded_reply(record)
     except ValueError as error:
         raise BadRecord(str(error)) from error
 
@@ -86,22 +108,54 @@ def _recorded_reply(record: Json) -> Recorded:
     if not isinstance(record_id, (str, int)) or isinstance(record_id, bool):
         raise ValueError(f"id: expected a string or an integer, got {shown(record_id)}")
     message, written = _reply(record)
-    called = {call.name for call in message.calls if isinstance(call, ToolCall)}
-    tools, offered = _tools(record.get("tools"), called)
+    tools = _tools(record.get("tools"), message)
     reference = _reference(record.get("reference"))
     ordered = record.get("ordered")
     if ordered is not None and not isinstance(ordered, bool):
         raise ValueError(f"ordered: expected true or false, got {shown(ordered)}")
+    prompt = _prompt(record.get("history"), record.get("query"))
+    return _recorded(record_id, prompt, tools, reference, bool(ordered), message, written)
+
+
+def _of_plain(record: PlainRecord) -> Recorded:
+    if record.calls is not None:
+        message, written = Message(role="assistant", calls=tuple(record.calls)), None
+    else:
+        assert record.text is not None and record.grammar is not None
+        message, written = _parsed(record.text, record.grammar)
+    tools = _tools(record.tools, message)
+    reference = None if record.reference is None else tuple(record.reference)
+    prompt = _prompt(record.history, record.query)
+    return _recorded(record.id, prompt, tools, reference, bool(record.ordered), message, written)
+
+
+def _recorded(
+    record_id: str | int,
+    prompt: tuple[Message, ...],
+    tools: _Tools,
+    reference: tuple[ToolCall, ...] | None,
+    ordered: bool,
+    message: Message,
+    written: Written | None,
+) -> Recorded:
     task = Task(
         task_id=str(record_id),
-        prompt=_prompt(record),
-        tools=tools,
+        prompt=prompt,
+        tools=tools.given,
         reference=reference,
-        ordered=bool(ordered),
-        kind=_kind(reference, ordered=bool(ordered)),
+        ordered=ordered,
+        kind=_kind(reference, ordered=ordered),
     )
-    trajectory = unrendered(task, [(message, ())], tools=offered)
+    trajectory = unrendered(task, [(message, ())], tools=tools.offered)
     return Recorded(record_id=record_id, trajectory=trajectory, written=written)
+
+
+class _Tools(NamedTuple):
+    """The tools of a record."""
+
+    given: tuple[ToolSpec, ...]
+    offered: tuple[ToolSpec, ...]
+    """With the actions."""
 
 
 def _with_actions(tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
@@ -112,7 +166,7 @@ def _with_actions(tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
     return tools + ACTIONS
 
 
-def score_record(record: Json, scheme: Scheme) -> dict[str, Json]:
+def score_record(record: Json | PlainRecord, scheme: Scheme) -> dict[str, Json]:
     """The line of the output for one record.
 
     Raises:
@@ -175,20 +229,21 @@ def _nearest(name: str) -> str:
     return next(iter(difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.85)), "")
 
 
-def _tools(value: Json, called: Set[str]) -> tuple[tuple[ToolSpec, ...], tuple[ToolSpec, ...]]:
-    """The tools, without and with the actions; of those that were called, the schema is proven: no other is used."""
-    if isinstance(value, ToolList):
-        if value.specs is None:
-            value.specs = _specs(value)
-            value.offered = _with_actions(value.specs)
-        if not called <= value.proven:
-            value.proven |= _prove(value.specs, called - value.proven)
-        return value.specs, value.offered
+def _tools(value: Json, message: Message) -> _Tools:
+    """The tools; of those that the message calls, the schema is proven: no other is used."""
     if not isinstance(value, list):
         raise ValueError(f"tools: expected a list of function schemas, got {shown(value)}")
-    specs = _specs(value)
-    _prove(specs, called)
-    return specs, _with_actions(specs)
+    called = {call.name for call in message.calls if isinstance(call, ToolCall)}
+    if not isinstance(value, ToolList):
+        specs = _specs(value)
+        _prove(specs, called)
+        return _Tools(specs, _with_actions(specs))
+    if value.read is None:
+        specs = _specs(value)
+        value.read = _Tools(specs, _with_actions(specs))
+    if not called <= value.proven:
+        value.proven |= _prove(value.read.given, called - value.proven)
+    return value.read
 
 
 def _specs(value: list[Json]) -> tuple[ToolSpec, ...]:
@@ -225,8 +280,7 @@ def _tool(value: Json, index: int) -> ToolSpec:
     return ToolSpec(name=function["name"], description=description, parameters=parameters)
 
 
-def _prompt(record: Mapping[str, Json]) -> tuple[Message, ...]:
-    history, query = record.get("history"), record.get("query")
+def _prompt(history: Json, query: Json) -> tuple[Message, ...]:
     if history is not None and not isinstance(history, list):
         raise ValueError(f"history: expected a list of messages, got {shown(history)}")
     if query is not None and not isinstance(query, str):
@@ -255,6 +309,10 @@ def _reply(record: Mapping[str, Json]) -> tuple[Message, Written | None]:
         raise ValueError(f"calls or text: expected a list of calls, or a string; got {shown(text)}")
     if not isinstance(grammar, str) or grammar not in PARSERS:
         raise ValueError(f"grammar: expected one of {', '.join(PARSERS)}, got {shown(grammar)}")
+    return _parsed(text, grammar)
+
+
+def _parsed(text: str, grammar: str) -> tuple[Message, Written]:
     parser = PARSERS[grammar]
     turn = parser.parse(text)
     return Message(role="assistant", content=turn.content, calls=turn.calls), Written(text, parser, turn)
