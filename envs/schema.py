@@ -59,7 +59,7 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
     Raises:
         PatternTooSlow: a `pattern` takes too long.
     """
-    if not isinstance(arguments, Mapping):
+    if not isinstance(arguments, (dict, Mapping)):
         return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
     problems = _unknown(arguments, parameters)
     if _surely_fits(arguments, parameters):
@@ -84,7 +84,7 @@ def check_schema(parameters: Mapping[str, Json]) -> None:
     Raises:
         ValueError: it is no valid JSON schema of an object, or refers to what is not in it.
     """
-    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+    if not isinstance(parameters, (dict, Mapping)) or parameters.get("type", "object") != "object":
         raise ValueError(f'not a JSON schema of an object: {parameters!r}; expected {{"type": "object", ...}}')
     if not _is_plain(parameters):
         _prove_schema(json.dumps(parameters, sort_keys=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import attrgetter
 
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER
 from envs.record import record
@@ -132,25 +133,30 @@ def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
     if reference is None or len(trajectory.turns) != 1 or trajectory.ending.is_failure:
         return None
     calls = trajectory.turns[0].message.calls
-    made = [call for call in calls if isinstance(call, ToolCall)]
-    if len(made) < len(calls) or [call.name for call in made] != [call.name for call in reference]:
+    if len(calls) != len(reference):
         return None
-    tools = {tool.name: tool for tool in trajectory.tools}
-    deferrals: tuple[tuple[int, int], ...] = ()
-    for call, wanted in zip(made, reference, strict=True):
+    tools: Mapping[str, ToolSpec] = {}
+    matches: list[Match] = []
+    num_calls, deferrals = 0, ()
+    for position, (call, wanted) in enumerate(zip(calls, reference, strict=True)):
+        if not isinstance(call, ToolCall) or call.name != wanted.name:
+            return None
+        tools = tools or _by_name(trajectory.tools)
         if call.name not in tools:
             return None
         if call.name in DEFERRALS:
-            deferrals = ((0, 0),)
-            if len(made) > 1 or not _is_right_deferral(call, wanted, tools[call.name]):
+            if len(calls) > 1 or not _is_right_deferral(call, wanted, tools[call.name]):
                 return None
+            deferrals = ((0, 0),)
         elif not identical(call.arguments, wanted.arguments):
             return None
+        matches.append(Match(turn=0, call=position, reference=position))
+        num_calls += call.name not in ACTION_NAMES
     return Verdict(
         errors=(),
-        matches=tuple([Match(turn=0, call=position, reference=position) for position in range(len(calls))]),
+        matches=tuple(matches),
         open=(),
-        num_calls=sum([call.name not in ACTION_NAMES for call in reference]),
+        num_calls=num_calls,
         deferrals=deferrals,
         deferral_due=bool(deferrals),
         deferred_first=bool(deferrals),
@@ -178,7 +184,7 @@ class _Judge:
         self.known = task.reference is not None
         self.ordered = task.ordered
         self.reference = _presumed_reference(task.kind) if task.reference is None else task.reference
-        self.names = {call.name for call in self.reference}
+        self.names = set(map(_NAME, self.reference))
         self.errors: list[CallError] = []
         self.matching = ExactMatching()
         self.calls: list[_Made] = []
@@ -201,7 +207,7 @@ class _Judge:
         trajectory = self.trajectory
         for index in range(len(trajectory.turns)):
             if index == 0 or trajectory.turns[index - 1].new_tools is not None:
-                self.tools = {tool.name: tool for tool in trajectory.offered_tools(index)}
+                self.tools = _by_name(trajectory.offered_tools(index))
             self._judge_turn(index)
         return self._verdict()
 
@@ -532,6 +538,13 @@ class _Judge:
         if call is not None and turn.places:
             return error_span(turn.places[call], kind, argument) or (None, None)
         return (None, None) if call is None or turn.start == turn.end else (turn.start, turn.end)
+
+
+_NAME = attrgetter("name")
+
+
+def _by_name(tools: tuple[ToolSpec, ...]) -> dict[str, ToolSpec]:
+    return dict(zip(map(_NAME, tools), tools, strict=True))
 
 
 def _presumed_reference(kind: str) -> tuple[ToolCall, ...]:

@@ -11,10 +11,10 @@ numbers, dates and sets are compared by what they mean, and a reference may acce
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from envs.actions import DEFERRALS
+from envs.record import record
 from envs.schema import check
 from envs.types import Json, ToolCall, ToolSpec
 from rewards.classify import Verdict, judge, same_missing
@@ -49,7 +49,7 @@ class EsmClass(StrEnum):
     RIGHT = "right"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class EsmTerms:
     """The five terms of one call, each 0 to 1, and its class."""
 

@@ -9,6 +9,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ from rollout.unrendered import unrendered
 
 FIELDS = ("id", "tools", "query", "history", "calls", "text", "grammar", "reference", "ordered")
 _FIELDS = frozenset(FIELDS)
+_NAME = attrgetter("name")
 JSON_FIELDS = ("tools", "history", "calls", "reference")
 """Those that are JSON strings in Parquet."""
 
@@ -84,8 +86,8 @@ class PlainRecord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.text is not None:
             is_reply = self.calls is None and self.grammar in PARSERS
         else:
-            is_reply = self.calls is not None and "" not in [call.name for call in self.calls]
-        return is_reply and (self.reference is None or "" not in [call.name for call in self.reference])
+            is_reply = self.calls is not None and "" not in map(_NAME, self.calls)
+        return is_reply and (self.reference is None or "" not in map(_NAME, self.reference))
 
 
 def recorded_reply(record: Json | PlainRecord) -> Recorded:
@@ -258,13 +260,15 @@ def _specs(value: list[Json]) -> tuple[ToolSpec, ...]:
 
 def _prove(tools: Sequence[ToolSpec], called: Set[str]) -> set[str]:
     """Prove the schemas of the tools that were called; returns their names."""
-    found = [tool for tool in tools if tool.name in called]
-    for tool in found:
-        try:
-            check_schema(tool.parameters)
-        except ValueError as error:
-            raise ValueError(f"tools: {tool.name}: {error}") from error
-    return {tool.name for tool in found}
+    proven: set[str] = set()
+    for tool in tools:
+        if tool.name in called:
+            try:
+                check_schema(tool.parameters)
+            except ValueError as error:
+                raise ValueError(f"tools: {tool.name}: {error}") from error
+            proven.add(tool.name)
+    return proven
 
 
 def _tool(value: Json, index: int) -> ToolSpec:
@@ -357,7 +361,7 @@ def _reference_call(value: Json, index: int) -> ToolCall:
 
 def _kind(reference: Sequence[ToolCall] | None, *, ordered: bool) -> str:
     """What the reference says of the task: values are missing, or no tool serves."""
-    names = [call.name for call in reference or ()]
+    names = list(map(_NAME, reference or ()))
     if TALK_TO_USER in names:
         return TaskKind.MISSING_ARGUMENT
     if CHANGE_TOOLS in names:
