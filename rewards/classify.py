@@ -534,10 +534,12 @@ class _Judge:
 
     def _span(self, kind: ErrorKind, call: int | None, argument: str | None) -> Span | tuple[None, None]:
         """The tokens of what is wrong, as narrowly as the turn knows them."""
+        if call is None:
+            return None, None
         turn = self.trajectory.turns[self.turn]
-        if call is not None and turn.places:
+        if turn.places:
             return error_span(turn.places[call], kind, argument) or (None, None)
-        return (None, None) if call is None or turn.start == turn.end else (turn.start, turn.end)
+        return (turn.start, turn.end) if turn.start < turn.end else (None, None)
 
 
 _NAME = attrgetter("name")

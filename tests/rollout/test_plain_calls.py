@@ -14,7 +14,7 @@ from rollout import parsers
 from rollout.parsers import PARSERS, arguments_of_json
 
 SETTINGS = settings(
-    max_examples=1500,
+    max_examples=400,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
@@ -65,9 +65,8 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,3}", fullmatch=True)
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6) | st.just([1])
-CALLS = st.builds(
-    lambda name, arguments: ToolCall(name=name, arguments=arguments), NAMES, st.dictionaries(NAMES, VALUES)
-)
+ARGUMENTS = st.dictionaries(NAMES, VALUES)
+CALLS = st.builds(lambda name, arguments: ToolCall(name=name, arguments=arguments), NAMES, ARGUMENTS)
 
 
 @SETTINGS
