@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urljoin
@@ -18,6 +17,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from envs.record import record
 from envs.types import Json, ToolSpec
 
 PATTERN_SECONDS = 1.0
@@ -39,7 +39,7 @@ class ProblemKind(StrEnum):
     """Pattern, format, range, length and every other constraint."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Problem:
     """One thing that is wrong with the arguments of a call."""
 
@@ -59,11 +59,13 @@ def check(arguments: Json, parameters: Mapping[str, Json]) -> list[Problem]:
     Raises:
         PatternTooSlow: a `pattern` takes too long.
     """
-    if not isinstance(arguments, Mapping):
+    if not isinstance(arguments, (dict, Mapping)):
         return [Problem(kind=ProblemKind.BAD_TYPE, pointer="", detail="arguments must be an object")]
     problems = _unknown(arguments, parameters)
+    if _surely_fits(arguments, parameters):
+        return problems
     try:
-        problems.extend(_plain_problems(dict(arguments), parameters, []))
+        _add_plain_problems(dict(arguments), parameters, [], problems)
         return list(dict.fromkeys(problems)) if problems else problems
     except _NotPlain:
         problems = _unknown(arguments, parameters)
@@ -82,7 +84,7 @@ def check_schema(parameters: Mapping[str, Json]) -> None:
     Raises:
         ValueError: it is no valid JSON schema of an object, or refers to what is not in it.
     """
-    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+    if not isinstance(parameters, (dict, Mapping)) or parameters.get("type", "object") != "object":
         raise ValueError(f'not a JSON schema of an object: {parameters!r}; expected {{"type": "object", ...}}')
     if not _is_plain(parameters):
         _prove_schema(json.dumps(parameters, sort_keys=True))
@@ -243,8 +245,9 @@ _TYPES: Mapping[str, Callable[[Json], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "null": lambda value: value is None,
 }
-_PLAIN = frozenset({"type", "properties", "required", "enum", "format", "items", "additionalProperties"})
-_HARD = frozenset(Draft202012Validator.VALIDATORS) - _PLAIN
+_PLAIN = ("additionalProperties", "enum", "format", "items", "properties", "required", "type")
+"""In the order in which jsonschema checks them."""
+_HARD = frozenset(Draft202012Validator.VALIDATORS) - set(_PLAIN)
 _NOTES = frozenset({"description", "title"})
 _FREE = frozenset({"default", "example"})
 
@@ -288,54 +291,89 @@ def _is_list_of_strings(value: Json) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _plain_problems(value: Json, schema: Json, path: list[str | int]) -> Iterator[Problem]:
-    """What jsonschema would find.
+def _surely_fits(value: Json, schema: Json) -> bool:
+    """Whether plain keywords alone say that nothing is wrong: in no order, and without a place for what would be."""
+    if not isinstance(schema, dict):
+        return False
+    for key, expected in schema.items():
+        if key == "type":
+            test = _TYPES.get(expected) if isinstance(expected, str) else None
+            if test is None or not test(value):
+                return False
+        elif key == "properties":
+            if not isinstance(value, dict) or not isinstance(expected, dict):
+                return False
+            for name, item in value.items():
+                if name in expected and not _surely_fits(item, expected[name]):
+                    return False
+        elif key == "required":
+            if not isinstance(value, dict) or not isinstance(expected, list):
+                return False
+            for name in expected:
+                if name not in value:
+                    return False
+        elif key == "items":
+            if not isinstance(value, list):
+                return False
+            for item in value:
+                if not _surely_fits(item, expected):
+                    return False
+        elif key == "enum":
+            if not isinstance(value, str) or not isinstance(expected, list) or value not in expected:
+                return False
+        elif key not in _NOTES and key not in _FREE:
+            return False
+    return True
+
+
+def _add_plain_problems(value: Json, schema: Json, path: list[str | int], found: list[Problem]) -> None:
+    """Add to `found` what jsonschema would find.
 
     Raises:
         _NotPlain: the schema of something in `value` is not plain.
     """
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or not _HARD.isdisjoint(schema):
         raise _NotPlain
-    if not _HARD.isdisjoint(schema):
-        raise _NotPlain
-    for key in sorted(_PLAIN.intersection(schema)):
+    for key in _PLAIN:
+        if key not in schema:
+            continue
         expected = schema[key]
         if key == "type":
             test = _TYPES.get(expected) if isinstance(expected, str) else None
             if test is None:
                 raise _NotPlain
             if not test(value):
-                yield _named(ProblemKind.BAD_TYPE, path, f"must be {expected}")
+                found.append(_named(ProblemKind.BAD_TYPE, path, f"must be {expected}"))
         elif key == "enum":
             if not _is_list_of_strings(expected):
                 raise _NotPlain
             if value not in expected:
-                yield _named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(expected)}")
+                found.append(_named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(expected)}"))
         elif key == "format":
             if not Draft202012Validator.FORMAT_CHECKER.conforms(value, expected):
-                yield _named(ProblemKind.BAD_FORMAT, path, f"must be a {expected}")
+                found.append(_named(ProblemKind.BAD_FORMAT, path, f"must be a {expected}"))
         elif key == "items":
             if isinstance(value, list):
                 for index, item in enumerate(value):
-                    yield from _plain_problems(item, expected, [*path, index])
+                    _add_plain_problems(item, expected, [*path, index], found)
         elif isinstance(value, dict):
             if key == "properties":
                 for name in sorted(expected):
                     if name in value:
-                        yield from _plain_problems(value[name], expected[name], [*path, name])
+                        _add_plain_problems(value[name], expected[name], [*path, name], found)
             elif key == "required":
                 if not isinstance(expected, (list, tuple)):
                     raise _NotPlain
                 for name in expected:
                     if name not in value:
-                        pointer = _pointer([*path, name])
-                        yield Problem(kind=ProblemKind.MISSING_ARGUMENT, pointer=pointer, detail=f"missing {name}")
+                        pointer, detail = _pointer([*path, name]), f"missing {name}"
+                        found.append(Problem(kind=ProblemKind.MISSING_ARGUMENT, pointer=pointer, detail=detail))
             elif expected is False:
                 known = schema.get("properties", {})
                 for name in value:
                     if name not in known:
                         pointer, detail = _pointer([*path, name]), f"unknown argument {name}"
-                        yield Problem(kind=ProblemKind.UNKNOWN_ARGUMENT, pointer=pointer, detail=detail)
+                        found.append(Problem(kind=ProblemKind.UNKNOWN_ARGUMENT, pointer=pointer, detail=detail))
             elif expected is not True:
                 raise _NotPlain
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal
+
+from envs.record import record
 
 Json = Any
 """A JSON value: None, bool, int, float, str, list or dict with string keys."""
@@ -40,7 +42,7 @@ class TaskKind(StrEnum):
     """No offered tool serves: change_tools, then the call if a serving tool comes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ToolSpec:
     """A tool as it is offered to the policy."""
 
@@ -74,7 +76,7 @@ class ToolSpec:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ToolCall:
     """A call that could be parsed. It may still name a tool that does not exist."""
 
@@ -87,7 +89,7 @@ class ToolCall:
         return {"call_id": self.call_id, "name": self.name, "arguments": dict(self.arguments)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class MalformedCall:
     """Text that was meant as a call and could not be parsed."""
 
@@ -113,7 +115,7 @@ def call_from_json(value: Mapping[str, Json]) -> Call:
     return MalformedCall(call_id=value.get("call_id", ""), text=value["text"], reason=value["reason"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Message:
     """One message of a conversation."""
 
@@ -144,7 +146,7 @@ class Message:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ToolResult:
     """What the environment answered to one call."""
 
@@ -162,7 +164,7 @@ class ToolResult:
         return cls(call_id=value["call_id"], status=ToolStatus(value["status"]), content=value["content"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Task:
     """One thing to do, with its known truth. A plain JSON record: environments are made from it."""
 
@@ -221,7 +223,7 @@ class Task:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Step:
     """What the environment did with one assistant message."""
 
@@ -234,7 +236,7 @@ class Step:
     done: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Outcome:
     """How an episode ended, as the environment saw it."""
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import attrgetter
 
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER
+from envs.record import record
 from envs.schema import check
 from envs.types import Json, MalformedCall, TaskKind, ToolCall, ToolResult, ToolSpec, ToolStatus
 from rewards.grounding import Context, context_before, ungrounded_places, ungrounded_words
@@ -70,7 +72,7 @@ def first_class(kinds: Iterable[ErrorKind], classes: Mapping[ErrorKind, str]) ->
     return next((name for kind, name in classes.items() if kind in found), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Match:
     """A made call that was right."""
 
@@ -80,7 +82,7 @@ class Match:
     """Index into `task.reference`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Verdict:
     """Everything the judge found in one trajectory."""
 
@@ -119,7 +121,47 @@ def judge(trajectory: Trajectory) -> Verdict:
     that it fits best among those still open, or is one too many. So a failed attempt may be repeated, and a reference
     call that was attempted and never got right is not reported again as missing.
     """
-    return _Judge(trajectory).run()
+    return _verdict_of_one_right_turn(trajectory) or _Judge(trajectory).run()
+
+
+def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
+    """The verdict on one turn that is the reference, call for call, or the one deferral that is due.
+
+    Most recorded replies are: this spares them the walk, which would say the same. None: the walk has to say.
+    """
+    reference = trajectory.task.reference
+    if reference is None or len(trajectory.turns) != 1 or trajectory.ending.is_failure:
+        return None
+    calls = trajectory.turns[0].message.calls
+    if len(calls) != len(reference):
+        return None
+    tools: Mapping[str, ToolSpec] = {}
+    matches: list[Match] = []
+    num_calls, deferrals = 0, ()
+    for position, (call, wanted) in enumerate(zip(calls, reference, strict=True)):
+        if not isinstance(call, ToolCall) or call.name != wanted.name:
+            return None
+        tools = tools or _by_name(trajectory.tools)
+        if call.name not in tools:
+            return None
+        if call.name in DEFERRALS:
+            if len(calls) > 1 or not _is_right_deferral(call, wanted, tools[call.name]):
+                return None
+            deferrals = ((0, 0),)
+        elif not identical(call.arguments, wanted.arguments):
+            return None
+        matches.append(Match(turn=0, call=position, reference=position))
+        num_calls += call.name not in ACTION_NAMES
+    return Verdict(
+        errors=(),
+        matches=tuple(matches),
+        open=(),
+        num_calls=num_calls,
+        deferrals=deferrals,
+        deferral_due=bool(deferrals),
+        deferred_first=bool(deferrals),
+        success=trajectory.outcome.finished,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +184,7 @@ class _Judge:
         self.known = task.reference is not None
         self.ordered = task.ordered
         self.reference = _presumed_reference(task.kind) if task.reference is None else task.reference
+        self.names = set(map(_NAME, self.reference))
         self.errors: list[CallError] = []
         self.matching = ExactMatching()
         self.calls: list[_Made] = []
@@ -164,24 +207,24 @@ class _Judge:
         trajectory = self.trajectory
         for index in range(len(trajectory.turns)):
             if index == 0 or trajectory.turns[index - 1].new_tools is not None:
-                self.tools = {tool.name: tool for tool in trajectory.offered_tools(index)}
+                self.tools = _by_name(trajectory.offered_tools(index))
             self._judge_turn(index)
         return self._verdict()
 
     def _verdict(self) -> Verdict:
         trajectory = self.trajectory
         matched = self.matching.call_of
-        still_open = tuple(j for j in range(len(self.reference)) if j not in matched)
+        still_open = tuple([j for j in range(len(self.reference)) if j not in matched])
         failed = trajectory.ending.is_failure
         unsayable = self._unsayable(still_open)
         if self.known and not failed:
             for j in still_open:
                 if j not in self.attempted and j not in unsayable:
                     self._report(ErrorKind.MISSING_CALL, None, detail=f"{self.reference[j].name} was never called")
-        pairs = sorted((self.calls[made].turn, self.calls[made].call, j) for j, made in matched.items())
+        pairs = sorted([(self.calls[made].turn, self.calls[made].call, j) for j, made in matched.items()])
         return Verdict(
             errors=tuple(self.errors),
-            matches=tuple(Match(turn=turn, call=call, reference=j) for turn, call, j in pairs),
+            matches=tuple([Match(turn=turn, call=call, reference=j) for turn, call, j in pairs]),
             open=still_open,
             num_calls=self.num_calls,
             deferrals=tuple(self.deferrals),
@@ -200,16 +243,19 @@ class _Judge:
         Whether the words made them is for no rule to say.
         """
         return frozenset(
-            j
-            for j in still_open
-            if j in self._waiting and j not in self.attempted and self.reference[j].name not in self.tools
+            [
+                j
+                for j in still_open
+                if j in self._waiting and j not in self.attempted and self.reference[j].name not in self.tools
+            ]
         )
 
     # One turn: right calls first, then everything else as attempts at what is left.
 
     def _judge_turn(self, index: int) -> None:
         self.turn = index
-        self.gate = next((j for j in self._waiting if j not in self.matching.call_of), None)
+        due = [j for j in self._waiting if j not in self.matching.call_of]
+        self.gate = due[0] if due else None
         self.turn_attempted = set()
         num_errors = len(self.errors)
         turn = self.trajectory.turns[index]
@@ -224,7 +270,7 @@ class _Judge:
             result = turn.results[position] if position < len(turn.results) else None
             self.calls.append(_Made(index, position, call, result))
             number = len(self.calls) - 1
-            if call.name == FINISH and FINISH not in self._names():
+            if call.name == FINISH and FINISH not in self.names:
                 self._judge_finish(position, call)
                 continue
             if call.name in DEFERRALS:
@@ -238,12 +284,10 @@ class _Judge:
                     skipped.add(expected)
         if unmatched:
             self._judge_attempts(unmatched)
-            self.errors[num_errors:] = sorted(self.errors[num_errors:], key=_by_call)
+            if len(turn.message.calls) > 1:
+                self.errors[num_errors:] = sorted(self.errors[num_errors:], key=_by_call)
         if self.gate is not None and len(self.errors) > num_errors:
             self.deferred_first = False
-
-    def _names(self) -> set[str]:
-        return {call.name for call in self.reference}
 
     def _expected(self, skipped: set[int] | None = None) -> int | None:
         """With an order: the reference call, no deferral, whose turn it is."""
@@ -276,9 +320,7 @@ class _Judge:
         if call.name != wanted.name:
             return False
         if call.name in DEFERRALS:
-            if not same_missing(call, wanted):
-                return False
-            return _is_plain_question(call) or not check(call.arguments, tool.parameters)
+            return _is_right_deferral(call, wanted, tool)
         if identical(call.arguments, wanted.arguments):
             return True
         return not differences(call, wanted, tool) and not check(call.arguments, tool.parameters)
@@ -413,10 +455,9 @@ class _Judge:
 
     def _says_what_serves(self) -> bool:
         """Whether the reference tells which tools serve the request; a question alone leaves open what follows it."""
-        names = {wanted.name for wanted in self.reference}
-        if not self.known or names - DEFERRALS:
+        if not self.known or not self.names <= DEFERRALS:
             return self.known
-        return self.kind != TaskKind.MISSING_ARGUMENT and names != {TALK_TO_USER}
+        return self.kind != TaskKind.MISSING_ARGUMENT and self.names != {TALK_TO_USER}
 
     def _judge_grounding(
         self, position: int, call: ToolCall, tool: ToolSpec, wanted: ToolCall | None, *, missed: bool
@@ -486,19 +527,26 @@ class _Judge:
         return {problem.pointer for problem in problems}
 
     def _report(self, kind: ErrorKind, call: int | None, argument: str | None = None, detail: str = "") -> None:
-        start, end = self._span(kind, call, argument) or (None, None)
+        start, end = self._span(kind, call, argument)
         self.errors.append(
             CallError(turn=self.turn, call=call, kind=kind, argument=argument, detail=detail, start=start, end=end)
         )
 
-    def _span(self, kind: ErrorKind, call: int | None, argument: str | None) -> Span | None:
+    def _span(self, kind: ErrorKind, call: int | None, argument: str | None) -> Span | tuple[None, None]:
         """The tokens of what is wrong, as narrowly as the turn knows them."""
         if call is None:
-            return None
+            return None, None
         turn = self.trajectory.turns[self.turn]
         if turn.places:
-            return error_span(turn.places[call], kind, argument)
-        return (turn.start, turn.end) if turn.start < turn.end else None
+            return error_span(turn.places[call], kind, argument) or (None, None)
+        return (turn.start, turn.end) if turn.start < turn.end else (None, None)
+
+
+_NAME = attrgetter("name")
+
+
+def _by_name(tools: tuple[ToolSpec, ...]) -> dict[str, ToolSpec]:
+    return dict(zip(map(_NAME, tools), tools, strict=True))
 
 
 def _presumed_reference(kind: str) -> tuple[ToolCall, ...]:
@@ -520,6 +568,10 @@ def _missing(call: ToolCall) -> frozenset[str]:
 def same_missing(call: ToolCall, wanted: ToolCall) -> bool:
     """Whether a deferral asks for what is due; a reference that names nothing accepts every question."""
     return "missing" not in wanted.arguments or _missing(call) == _missing(wanted)
+
+
+def _is_right_deferral(call: ToolCall, wanted: ToolCall, tool: ToolSpec) -> bool:
+    return same_missing(call, wanted) and (_is_plain_question(call) or not check(call.arguments, tool.parameters))
 
 
 def _is_plain_question(call: ToolCall) -> bool:

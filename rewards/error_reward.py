@@ -9,7 +9,7 @@ import numpy as np
 
 from envs.actions import DEFERRALS, FINISH
 from rewards.classify import Verdict, judge
-from rewards.replies import UNKNOWN_REFERENCE, Reply, made_calls, unscored, why_unscored
+from rewards.replies import UNKNOWN_REFERENCE, Reply, is_right, made_calls, unscored, why_unscored
 from rewards.types import CallError, ErrorKind, Score
 from rollout.trajectory import Ending, Trajectory
 
@@ -162,7 +162,8 @@ class ErrorReward:
         for match in verdict.matches:
             is_deferral = reference[match.reference].name in DEFERRALS
             total += table["right_deferral" if is_deferral else "right"]
-        num_made, num_wanted = len(made_calls(trajectory)), len(reference)
+        num_made = len(verdict.matches) if is_right(trajectory, verdict) else len(made_calls(trajectory))
+        num_wanted = len(reference)
         if verdict.errors:
             for _, errors in _calls(verdict.errors):
                 row = row_of(errors, table)

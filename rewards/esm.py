@@ -11,16 +11,16 @@ numbers, dates and sets are compared by what they mean, and a reference may acce
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from envs.actions import DEFERRALS
+from envs.record import record
 from envs.schema import check
 from envs.types import Json, ToolCall, ToolSpec
 from rewards.classify import Verdict, judge, same_missing
 from rewards.matching import alternatives, best_pairs, differences, identical, may_be_omitted, normalise, same_value
 from rewards.moments import same_date
-from rewards.replies import UNKNOWN_REFERENCE, Made, Reply, made_calls, per_turn, unscored, why_unscored
+from rewards.replies import UNKNOWN_REFERENCE, Made, Reply, is_right, made_calls, per_turn, unscored, why_unscored
 from rewards.types import Score
 from rollout.trajectory import Trajectory
 
@@ -49,7 +49,7 @@ class EsmClass(StrEnum):
     RIGHT = "right"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class EsmTerms:
     """The five terms of one call, each 0 to 1, and its class."""
 
@@ -259,7 +259,7 @@ class Esm:
         """Score one recorded reply."""
         if trajectory.task.reference is None:
             return Reply(value=None, unscored=UNKNOWN_REFERENCE)
-        if not verdict.open and len(verdict.matches) == len(made_calls(trajectory)):
+        if is_right(trajectory, verdict):
             return Reply(value=1.0)
         matched, num = self._matched(trajectory)
         return Reply(value=sum(terms.total(self.weights) for _, terms in matched) / num if num else 1.0)

@@ -55,12 +55,16 @@ class Context:
         self._spaced = f" {' '.join(self._tokens)} "
 
     @cached_property
+    def _stems(self) -> list[str]:
+        return [_stem(token) for token in self._tokens]
+
+    @cached_property
     def _words(self) -> frozenset[str]:
-        return frozenset(self._tokens).union(map(_stem, self._tokens))
+        return frozenset(self._tokens).union(self._stems)
 
     @cached_property
     def _stemmed(self) -> str:
-        return f" {' '.join(map(_stem, self._tokens))} "
+        return f" {' '.join(self._stems)} "
 
     @cached_property
     def _numbers(self) -> frozenset[float]:
@@ -189,6 +193,9 @@ def ungrounded_places(name: str, value: Json, schema: Json, context: Context, *,
 
 
 def _ungrounded(name: str, value: Json, schema: Json, context: Context, where: str, defaults: bool) -> Iterator[str]:
+    is_whole = isinstance(value, (str, int, float)) or value is None
+    if is_whole and context.holds(value):
+        return
     if schema_grounds(value, schema, defaults=defaults) or is_paging(name, value) or _claims_nothing(value):
         return
     own: Mapping[str, Json] = schema if isinstance(schema, Mapping) else {}
@@ -200,7 +207,7 @@ def _ungrounded(name: str, value: Json, schema: Json, context: Context, where: s
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _ungrounded(name, item, own.get("items"), context, f"{where}/{index}", defaults)
-    elif not context.holds(value):
+    elif is_whole or not context.holds(value):
         yield where
 
 
@@ -218,8 +225,8 @@ def schema_grounds(value: Json, schema: Json, *, defaults: bool) -> bool:
     given = [*_listed(schema.get("enum")), schema.get("const")]
     if defaults:
         given += [schema.get("default"), *_listed(schema.get("examples")), schema.get("example")]
-    wanted = _spelling(value)
-    if any(item is not None and _spelling(item) == wanted for item in given):
+    given = [item for item in given if item is not None]
+    if given and _spelling(value) in map(_spelling, given):
         return True
     return defaults and _describes(schema.get("description"), value)
 

@@ -13,6 +13,8 @@ from typing import Literal
 from envs.types import Json, ToolCall, ToolSpec
 
 _ABSENT = object()
+_PLAIN = frozenset({str, int, float})
+"""Of what is equal to one of these, only a boolean is not the same."""
 _INTEGER = re.compile(r"[+-]?\d+")
 _MANY_DIGITS = 300
 """No float holds a number of so many digits."""
@@ -102,14 +104,12 @@ def _number(value: Json) -> int | float | None:
 
 def identical(made: Json, other: Json) -> bool:
     """Whether two made values are the same JSON: types count, key order does not, 3.0 is 3, strings to the letter."""
-    if type(made) is str or type(made) is int:
+    if type(made) in _PLAIN:
         return type(other) is not bool and bool(made == other)
-    if isinstance(made, Mapping):
-        return (
-            isinstance(other, Mapping)
-            and len(made) == len(other)
-            and all(key in other and identical(value, other[key]) for key, value in made.items())
-        )
+    if isinstance(made, (dict, Mapping)):
+        if not isinstance(other, (dict, Mapping)) or made.keys() != other.keys():
+            return False
+        return all(map(identical, made.values(), [other[key] for key in made]))
     if isinstance(made, (list, tuple)):
         return isinstance(other, (list, tuple)) and len(made) == len(other) and all(map(identical, made, other))
     if isinstance(made, bool) or isinstance(other, bool):

@@ -56,7 +56,11 @@ class Moments:
     """The dates and times of day that a text names."""
 
     def __init__(self, text: str) -> None:
-        self._text = _CJK.sub("-", text)
+        self._given = text
+
+    @cached_property
+    def _text(self) -> str:
+        return _CJK.sub("-", self._given)
 
     @cached_property
     def _dates(self) -> frozenset[YearlessDate]:

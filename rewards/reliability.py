@@ -7,15 +7,15 @@ stands here in their place is said at `Status` and `uses_result`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 from envs.actions import DEFERRALS, FINISH
+from envs.record import record
 from envs.types import Json, TaskKind, ToolCall, ToolStatus
 from rewards.classify import Verdict
 from rewards.matching import normalise
-from rewards.relign import CLEAN, CLEAN_FINISH, LABELS, Labelled
+from rewards.relign import CLEAN, CLEAN_FINISH, LABELS, Labelled, labels
 from rewards.types import ErrorKind
 from rollout.trajectory import Trajectory
 
@@ -49,7 +49,7 @@ class Status(StrEnum):
     UNSURE = "unsure"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Reliability:
     """What Relign's metrics say of one task."""
 
@@ -102,27 +102,33 @@ def reliability(trajectory: Trajectory, verdict: Verdict, found: Sequence[Labell
     return _reliability(
         trajectory,
         verdict,
-        found,
+        lambda: found,
         solved=None if success is None else bool(success),
         finished=trajectory.outcome.finished,
         answer=_answer(trajectory),
     )
 
 
-def reply_reliability(trajectory: Trajectory, verdict: Verdict, found: Sequence[Labelled]) -> Reliability:
+def reply_reliability(trajectory: Trajectory, verdict: Verdict) -> Reliability:
     """The verdict on one recorded reply: solved if its calls are right; ended if they are, or by an action."""
     calls = trajectory.turns[0].message.calls
     last = calls[-1] if calls else None
     ended = isinstance(last, ToolCall) and (last.name == FINISH or last.name in DEFERRALS)
     solved = None if trajectory.task.reference is None else not verdict.open
-    answer = _answer(trajectory)
-    return _reliability(trajectory, verdict, found, solved=solved, finished=bool(solved) or ended, answer=answer)
+    return _reliability(
+        trajectory,
+        verdict,
+        lambda: labels(trajectory, verdict),
+        solved=solved,
+        finished=bool(solved) or ended,
+        answer=_answer(trajectory),
+    )
 
 
 def _reliability(
     trajectory: Trajectory,
     verdict: Verdict,
-    found: Sequence[Labelled],
+    found: Callable[[], Sequence[Labelled]],
     *,
     solved: bool | None,
     finished: bool,
@@ -132,7 +138,7 @@ def _reliability(
     status = _status(solved=solved, solvable=solvable, gave_up=_gave_up(trajectory) or not answer)
     if not finished:
         status = Status.UNSOLVED
-    hallucinated = status is not Status.UNSOLVED and _is_made_up(trajectory, verdict, found, answer, solved=solved)
+    hallucinated = status is not Status.UNSOLVED and _is_made_up(trajectory, found(), answer, solved=solved)
     passed = _passed(status, solvable=solvable) if finished else FAILED
     num_calls = verdict.num_calls
     return Reliability(
@@ -183,9 +189,7 @@ def _answer(trajectory: Trajectory) -> str:
     return last.content.strip() if last is not None and not last.calls else ""
 
 
-def _is_made_up(
-    trajectory: Trajectory, verdict: Verdict, found: Sequence[Labelled], answer: str, *, solved: bool | None
-) -> bool:
+def _is_made_up(trajectory: Trajectory, found: Sequence[Labelled], answer: str, *, solved: bool | None) -> bool:
     calls = [one for one in found if one.label != CLEAN_FINISH]
     if solved and not calls:
         return False  # Right deferrals alone, or rightly nothing.

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from envs.actions import FINISH
+from envs.record import record
 from envs.types import ToolCall
 from rewards.classify import Verdict
 from rewards.types import CallError, Score
@@ -17,7 +18,7 @@ from rollout.trajectory import Trajectory
 UNKNOWN_REFERENCE = "the reference is unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Reply:
     """What one recorded reply was worth."""
 
@@ -68,6 +69,16 @@ def made_calls(trajectory: Trajectory, *, finish: bool = False) -> list[Made]:
         for position, call in enumerate(turn.message.calls)
         if counted or not isinstance(call, ToolCall) or call.name != FINISH
     ]
+
+
+def is_right(trajectory: Trajectory, verdict: Verdict) -> bool:
+    """Whether a recorded reply is its reference, call for call, with nothing to say against it."""
+    return (
+        trajectory.task.reference is not None
+        and not verdict.errors
+        and not verdict.open
+        and len(verdict.matches) == len(trajectory.turns[0].message.calls)
+    )
 
 
 def per_turn(trajectory: Trajectory, values: Sequence[tuple[int, float]]) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from envs.record import record
 from rollout.trajectory import Trajectory
 
 
@@ -54,7 +55,7 @@ HALLUCINATIONS = frozenset(
 """The kinds that make a task count in `hallucination_rate`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallError:
     """One error of the policy and where it stands."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from envs.actions import ACTION_NAMES
 from rewards.classify import Verdict, judge
-from rewards.reliability import MAX_CALLS, benefit, is_solvable, reliability, reply_reliability
+from rewards.reliability import MAX_CALLS, SOLVED_WORTH, benefit, cost_of, is_solvable, reliability, reply_reliability
 from rewards.relign import labels
-from rewards.replies import UNKNOWN_REFERENCE, Reply, made_calls, per_turn, unscored, why_unscored
+from rewards.replies import UNKNOWN_REFERENCE, Reply, is_right, made_calls, per_turn, unscored, why_unscored
 from rewards.types import Score
 from rollout.trajectory import Trajectory
 
@@ -41,4 +41,6 @@ class Utility:
         """Score one recorded reply; it has one outcome, so there is no mean over calls."""
         if trajectory.task.reference is None:
             return Reply(value=None, unscored=UNKNOWN_REFERENCE)
-        return Reply(value=reply_reliability(trajectory, verdict, labels(trajectory, verdict)).utility)
+        if is_right(trajectory, verdict):
+            return Reply(value=SOLVED_WORTH - cost_of(verdict.num_calls, solvable=is_solvable(trajectory, verdict)))
+        return Reply(value=reply_reliability(trajectory, verdict).utility)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import ast
 import json
+import keyword
 import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NoReturn, Protocol
 
+import msgspec
+
+from envs.record import record
 from envs.types import Call, Json, MalformedCall, ToolCall
 
 Span = tuple[int, int]
@@ -27,7 +31,7 @@ MAX_DEPTH = 32
 """Objects and arrays within each other. A call nested deeper is malformed: no tool asks for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ParsedTurn:
     """What one assistant turn says."""
 
@@ -42,7 +46,7 @@ class ParsedTurn:
             raise ValueError(f"{len(self.calls)} calls but {len(self.spans)} spans")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallPlace:
     """Where the parts of one call stand: in characters of a text or, in a `Turn`, in tokens of a trajectory.
 
@@ -89,8 +93,13 @@ class Parser(Protocol):
         """Read one assistant turn; never raises."""
         ...
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
-        """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
+        """Where the parts of each call of `parse(text)` stand, in the same order; never raises.
+
+        Args:
+            text: the assistant turn.
+            turn: what `parse(text)` said, where that is known.
+        """
         ...
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
@@ -108,9 +117,9 @@ class HermesParser:
         """Read one assistant turn; never raises."""
         return _assemble(text, list(self._blocks(text)))
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return _located(self.parse(text), lambda span: self._place(text, span))
+        return _located(turn or self.parse(text), lambda span: self._place(text, span))
 
     def _place(self, text: str, span: Span) -> CallPlace:
         keys, values = places_in_json(text, span[0] + len(self.opening), span[1] - len(self.closing))
@@ -153,9 +162,12 @@ class HermesParser:
 
     def _block(self, text: str, start: int) -> tuple[int, Call]:
         inner = start + len(self.opening)
+        close = text.find(self.closing, inner)
+        if close >= 0 and (value := _plain_json(text[inner:close])) is not _NOT_PLAIN:
+            end = close + len(self.closing)
+            return end, _call_of_value(text[start:end], value)
         end = self._end_of_json_block(text, inner)
         if end is None:
-            close = text.find(self.closing, inner)
             reopened = text.find(self.opening, inner)
             if close < 0 or 0 <= reopened < close:
                 end = reopened if reopened >= 0 else len(text)
@@ -184,12 +196,9 @@ class PythonParser:
         found = [(span, call) for span, call, _ in self._calls(text)]
         return _assemble(text, found, separators=" \t\r\n,;[]")
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return tuple(
-            CallPlace(span=_stripped(text, span)) if node is None else _place_of_python(text, span, node)
-            for span, _, node in self._calls(text)
-        )
+        return tuple([_place_of_python(text, span, source) for span, _, source in self._calls(text)])
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
         """Write one assistant turn; the text of malformed calls is kept as it is."""
@@ -199,8 +208,8 @@ class PythonParser:
     def _format_call(self, call: ToolCall) -> str:
         return f"{call.name}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
 
-    def _calls(self, text: str) -> Iterator[tuple[Span, Call, ast.Call | None]]:
-        """Each call with its syntax tree; None: it could not be read."""
+    def _calls(self, text: str) -> Iterator[tuple[Span, Call, _PythonSource]]:
+        """Each call with what it was read from."""
         position = 0
         after_call = False
         while True:
@@ -208,10 +217,16 @@ class PythonParser:
             match = match or self._head.search(text, position)
             if match is None:
                 return
-            start = match.start("call")
-            end = _end_of_parenthesis(text, match.end() - 1)
+            start, inner = match.span("call")
+            plain = _plain_call(text, start, inner)
+            if plain is not None:
+                call, arguments, position = plain
+                yield (start, position), call, arguments
+                after_call = True
+                continue
+            end = _end_of_parenthesis(text, inner - 1)
             if end is None:
-                line_end = text.find("\n", match.end())
+                line_end = text.find("\n", inner)
                 position = line_end if line_end >= 0 else len(text)
                 yield (start, position), _malformed(text[start:position], "unclosed parenthesis"), None
             else:
@@ -253,13 +268,13 @@ class ReactParser:
                 content.append(text[body:end] if label == "Thought" else text[start:end])
         return ParsedTurn(
             content="\n".join(piece.strip() for piece in content if piece.strip()),
-            calls=tuple(call for _, call in found),
-            spans=tuple(_stripped(text, span) for span, _ in found),
+            calls=tuple([call for _, call in found]),
+            spans=tuple([_stripped(text, span) for span, _ in found]),
         )
 
-    def locate(self, text: str) -> tuple[CallPlace, ...]:
+    def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return _located(self.parse(text), lambda span: self._place(text, span))
+        return _located(turn or self.parse(text), lambda span: self._place(text, span))
 
     def _place(self, text: str, span: Span) -> CallPlace:
         name = text.index(":", span[0]) + 1
@@ -333,16 +348,18 @@ def _assemble(text: str, found: list[tuple[Span, Call]], separators: str | None 
         pieces = [piece for piece in pieces if piece.strip(separators)]
     return ParsedTurn(
         content="\n".join(piece.strip() for piece in pieces if piece.strip()),
-        calls=tuple(call for _, call in found),
-        spans=tuple(_stripped(text, span) for span, _ in found),
+        calls=tuple([call for _, call in found]),
+        spans=tuple([_stripped(text, span) for span, _ in found]),
     )
 
 
 def _located(turn: ParsedTurn, place: Callable[[Span], CallPlace]) -> tuple[CallPlace, ...]:
     """The place of each call; `place` is asked only for those that could be read."""
     return tuple(
-        place(span) if isinstance(call, ToolCall) else CallPlace(span=span)
-        for call, span in zip(turn.calls, turn.spans, strict=True)
+        [
+            place(span) if isinstance(call, ToolCall) else CallPlace(span=span)
+            for call, span in zip(turn.calls, turn.spans, strict=True)
+        ]
     )
 
 
@@ -435,6 +452,9 @@ def _load_json(text: str) -> Json:
     Raises:
         _Unreadable: with the reason.
     """
+    value = _plain_json(text)
+    if value is not _NOT_PLAIN:
+        return value
     try:
         value = _DECODER.decode(text.strip())
     except _Unreadable:
@@ -448,6 +468,30 @@ def _load_json(text: str) -> Json:
     _check_writable(text, value)
     _check_depth(text, value)
     return value
+
+
+_NOT_PLAIN = object()
+
+
+def _plain_json(text: str) -> Json:
+    """The value of a text that is surely strict JSON, read several times as fast; else _NOT_PLAIN.
+
+    msgspec reads no NaN, no number out of range and no half of a surrogate pair. Of two equal keys it keeps the last:
+    where there are as many keys as colons, no key was lost.
+    """
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        return _NOT_PLAIN
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError):
+        return _NOT_PLAIN
+    return value if _num_keys(value) == text.count(":") else _NOT_PLAIN
+
+
+def _num_keys(value: Json) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum([_num_keys(item) for item in value.values()])
+    return sum([_num_keys(item) for item in value]) if isinstance(value, list) else 0
 
 
 def _check_depth(text: str, value: Json) -> None:
@@ -497,6 +541,10 @@ def _call_of_json(text: str, body: str) -> Call:
         value = _load_json(body)
     except _Unreadable as error:
         return _malformed(text, str(error))
+    return _call_of_value(text, value)
+
+
+def _call_of_value(text: str, value: Json) -> Call:
     if not isinstance(value, dict):
         return _malformed(text, "the call is not an object")
     unexpected = sorted(value.keys() - {"name", "arguments"})
@@ -517,22 +565,23 @@ def _end_of_parenthesis(text: str, opening: int) -> int | None:
     """Index after the parenthesis that closes the one at `opening`; None if there is none."""
     depth = 0
     position = opening
-    while position < len(text):
-        character = text[position]
+    while match := _QUOTE_OR_BRACKET.search(text, position):
+        character, position = match[0], match.end()
         if character in "\"'":
-            after = _end_of_string(text, position)
+            after = _end_of_string(text, match.start())
             if after is None:
                 return None
             position = after
-            continue
-        if character in "([{":
+        elif character in "([{":
             depth += 1
-        elif character in ")]}":
+        else:
             depth -= 1
             if depth == 0:
-                return position + 1
-        position += 1
+                return position
     return None
+
+
+_QUOTE_OR_BRACKET = re.compile(r"[\"'()\[\]{}]")
 
 
 def _end_of_string(text: str, opening: int) -> int | None:
@@ -572,17 +621,80 @@ def _call_of_python(text: str) -> tuple[Call, ast.Call | None]:
     return ToolCall(name=text[: text.index("(")], arguments=arguments), node
 
 
-def _place_of_python(text: str, span: Span, node: ast.Call) -> CallPlace:
+_PLAIN_ARGUMENT = re.compile(
+    r"""(?P<key>[A-Za-z]\w*)=(?P<value>
+        '[ -&(-\[\]-~]*' | "[ !#-\[\]-~]*"  # Printable ASCII without this quote and backslashes.
+        | -?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?
+        | True | False | None
+    )(?:,[ ]? | (?P<last>\)))""",
+    re.ASCII | re.VERBOSE,
+)
+_CONSTANTS: Mapping[str, bool | None] = {"True": True, "False": False, "None": None}
+
+_PythonSource = ast.Call | list[re.Match[str]] | None
+"""What a call was read from: its syntax tree or its plain arguments; None: it could not be read."""
+
+
+def _plain_call(text: str, start: int, inner: int) -> tuple[ToolCall, list[re.Match[str]], int] | None:
+    """The call at `start` if its arguments, which begin at `inner`, are plain: short numbers, constants and strings.
+
+    Most calls are, and mean what Python's own parser says of them in ten times the time.
+
+    Returns:
+        The call, its arguments, and the index after it; None if it is not plain.
+    """
+    name = text[start : inner - 1]
+    found: list[re.Match[str]] = []
+    end = inner + 1 if text.startswith(")", inner) else 0
+    while not end:
+        match = _PLAIN_ARGUMENT.match(text, inner)
+        if match is None:
+            return None
+        found.append(match)
+        inner = match.end()
+        end = inner if match["last"] else 0
+    arguments = {match["key"]: _plain_value(match["value"]) for match in found}
+    words = {*arguments, *name.split(".")}
+    if len(arguments) < len(found) or not name.isascii() or not _KEYWORDS.isdisjoint(words):
+        return None
+    return ToolCall(name=name, arguments=arguments), found, end
+
+
+_KEYWORDS = frozenset(keyword.kwlist)
+
+
+def _plain_value(text: str) -> Json:
+    if text[0] in "\"'":
+        return text[1:-1]
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    return float(text) if "." in text else int(text)
+
+
+def _place_of_python(text: str, span: Span, source: _PythonSource) -> CallPlace:
+    if source is None:
+        return CallPlace(span=_stripped(text, span))
+    if isinstance(source, ast.Call):
+        return _place_of_tree(text, span, source)
+    return CallPlace(
+        span=span,
+        name=(span[0], text.index("(", span[0])),
+        keys={f"/{match['key']}": match.span("key") for match in source},
+        values={f"/{match['key']}": match.span("value") for match in source},
+    )
+
+
+def _place_of_tree(text: str, span: Span, node: ast.Call) -> CallPlace:
     source = text[slice(*span)]
     at = _character_places(source, span[0])
     keys: dict[str, Span] = {}
     values: dict[str, Span] = {}
-    for keyword in node.keywords:
-        start = at(keyword.lineno, keyword.col_offset)
+    for argument in node.keywords:
+        start = at(argument.lineno, argument.col_offset)
         identifier = _IDENTIFIER.match(text, start)
-        assert identifier is not None and keyword.arg is not None
-        keys[f"/{keyword.arg}"] = identifier.span()
-        _place_literal(keyword.value, f"/{keyword.arg}", at, keys, values)
+        assert identifier is not None and argument.arg is not None
+        keys[f"/{argument.arg}"] = identifier.span()
+        _place_literal(argument.value, f"/{argument.arg}", at, keys, values)
     return CallPlace(span=span, name=(span[0], span[0] + source.index("(")), keys=keys, values=values)
 
 

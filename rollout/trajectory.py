@@ -6,11 +6,11 @@ One alignment: every per-token array is as long as `token_ids`, and position t s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
+from envs.record import record
 from envs.types import Message, Outcome, Task, ToolResult, ToolSpec
 from rollout.parsers import CallPlace
 
@@ -45,7 +45,7 @@ class Ending(StrEnum):
         return self in (Ending.ENV_FAILED, Ending.ENGINE_FAILED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Alternatives:
     """The k likeliest tokens at each of n positions, the likeliest first; the sampled one may be among them."""
 
@@ -59,7 +59,7 @@ class Alternatives:
             raise ValueError(f"token_ids {self.token_ids.shape} and logprobs {self.logprobs.shape} must be [n, k]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Completion:
     """What an engine sampled after one prompt."""
 
@@ -79,7 +79,7 @@ class Completion:
             raise ValueError(f"alternatives of {len(self.alternatives.token_ids)} of {len(self.token_ids)} positions")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Turn:
     """One assistant message, what came back, and where its tokens stand."""
 
@@ -103,7 +103,7 @@ class Turn:
             raise ValueError(f"{len(self.message.calls)} calls but {len(self.places)} places")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Trajectory:
     """One episode. L tokens, K turns."""
 

@@ -12,6 +12,7 @@ from rollout.trajectory import UNKNOWN_VERSION, Ending, Trajectory, Turn
 _NO_IDS = np.zeros(0, dtype=np.int32)
 _NO_MASK = np.zeros(0, dtype=bool)
 _NO_LOGPROBS = np.zeros(0, dtype=np.float32)
+_FINISHED = Outcome(finished=True)
 
 
 def unrendered(
@@ -41,8 +42,10 @@ def unrendered(
         task=task,
         tools=task.tools if tools is None else tuple(tools),
         turns=tuple(
-            Turn(message=message, results=tuple(results), start=0, end=0, heard=tuple(words))
-            for (message, results), words in zip(replies, heard or [()] * len(replies), strict=True)
+            [
+                Turn(message=message, results=tuple(results), start=0, end=0, heard=tuple(words))
+                for (message, results), words in zip(replies, heard or [()] * len(replies), strict=True)
+            ]
         ),
         token_ids=_NO_IDS,
         action_mask=_NO_MASK,
@@ -50,5 +53,5 @@ def unrendered(
         oldest_version=UNKNOWN_VERSION,
         newest_version=UNKNOWN_VERSION,
         ending=Ending.COMPLETED,
-        outcome=Outcome(finished=finished, answer=answer),
+        outcome=_FINISHED if finished and answer is None else Outcome(finished=finished, answer=answer),
     )
