@@ -7,7 +7,7 @@ A frozen dataclass sets each field through `object.__setattr__`; here msgspec se
 from __future__ import annotations
 
 from dataclasses import Field, dataclass, field
-from typing import TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -21,9 +21,9 @@ def record(cls: type[T]) -> type[T]:
     Of `dataclasses.field` it knows `default_factory`.
     """
     namespace = {name: _known(value) for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
-    struct = msgspec.StructMeta(cls.__name__, (msgspec.Struct,), namespace, frozen=True, kw_only=True)
+    struct: Any = msgspec.StructMeta(cls.__name__, (msgspec.Struct,), namespace, frozen=True, kw_only=True)
     return dataclass(init=False, repr=False, eq=False, match_args=False)(struct)
 
 
-def _known(value: object) -> object:
+def _known(value: Any) -> Any:
     return msgspec.field(default_factory=value.default_factory) if isinstance(value, Field) else value

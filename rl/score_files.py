@@ -289,8 +289,8 @@ class RecordReader:
         self._mark = secrets.randbits(60)
         """Stands for the tools in what is left of a line."""
 
-    def read(self, item: Item, *, first: bool = False) -> Json | PlainRecord:
-        """The record of a line or row.
+    def read(self, item: Item, *, first: bool = False) -> Json:
+        """The record of a line or row, as a PlainRecord where it is one.
 
         Raises:
             BadRecord: it is not JSON.

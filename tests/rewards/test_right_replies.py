@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envs.actions import ACTIONS
-from envs.types import MalformedCall, Message, Outcome, Task, TaskKind, ToolCall, ToolSpec
+from envs.types import Call, MalformedCall, Message, Outcome, Task, TaskKind, ToolCall, ToolSpec
 from rewards import error_reward, esm, utility
 from rewards.classify import _Judge, _verdict_of_one_right_turn, judge
 from rewards.matching import identical
@@ -32,7 +32,7 @@ TOOLS = tuple(
 def trajectories(draw: st.DrawFn) -> Trajectory:
     """One turn, most of them with the very calls of the reference."""
     reference = tuple(draw(st.lists(CALLS | st.just(QUESTION), max_size=3)))
-    calls = list(reference) if draw(st.integers(0, 3)) else draw(st.lists(CALLS, max_size=3))
+    calls: list[Call] = list(reference) if draw(st.integers(0, 3)) else draw(st.lists(CALLS, max_size=3))
     if draw(st.integers(0, 4)) == 0:
         calls.insert(draw(st.integers(0, len(calls))), draw(CALLS | st.just(BROKEN)))
     task = Task(

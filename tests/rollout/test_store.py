@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def make(number, ending=Ending.COMPLETED, error=""):
 
 
 def assert_same(one, other):
-    for name in Trajectory.__slots__:
+    for name in [one.name for one in fields(Trajectory)]:
         left, right = getattr(one, name), getattr(other, name)
         if isinstance(left, np.ndarray):
             assert left.dtype == right.dtype
@@ -153,6 +154,7 @@ def test_scores_read_back_and_a_missing_score_is_null(tmp_path):
 
 READER = """
 import sys
+from dataclasses import fields
 import duckdb, pyarrow.dataset, pyarrow.parquet
 run = sys.argv[1]
 table = pyarrow.dataset.dataset(run + "/trajectories", partitioning="hive").to_table()
