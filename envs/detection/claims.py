@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from envs.detection import dates
 from envs.detection.arithmetic import Chain, NotArithmetic, read
@@ -23,6 +24,8 @@ _PLACE = re.compile(r"[\d.(\[（$€£¥￥+\-−]|(?<![A-Za-z])[A-Za-z](?![A-Za
 """Where an expression may begin."""
 _WINDOW = 200
 """Characters before and after a relation that are looked at."""
+MAX_SIGNS = 60
+"""Relations of one text that are looked at."""
 
 
 def sums(text: str) -> list[str]:
@@ -83,7 +86,7 @@ def _chain_of(pieces: Sequence[str]) -> list[str]:
 
 def _equations(text: str, relation: re.Pattern[str]) -> Iterator[list[str]]:
     """Neighbouring pieces around relations that are expressions: the end of the first one, the start of the last."""
-    signs = list(relation.finditer(text))
+    signs = list(islice(relation.finditer(text), MAX_SIGNS))
     number = 0
     while number < len(signs):
         left = _last_expression(text[max(0, signs[number].start() - _WINDOW) : signs[number].start()])
@@ -117,19 +120,38 @@ def _is_expression(text: str) -> bool:
 
 def _last_expression(text: str) -> str | None:
     """The longest end of a text that is an expression."""
-    for place in _PLACE.finditer(text):
-        before = text[: place.start()]
+    found, num_failures = None, 0
+    for place in reversed(list(_PLACE.finditer(text))):
+        before, piece = text[: place.start()], text[place.start() :].strip()
         # Not within a number or a word, nor behind a sign whose other side cannot be read.
-        if re.search(r"[A-Za-z0-9_]$|\d[.,]$", before) and text[place.start()].isalnum():
+        if _INSIDE.search(before) and piece[:1].isalnum():
             continue
-        if re.search(r"[-+*/×÷·^√∑∫%−]\s*$", before):
+        # A bracket that closes must have been opened.
+        if _BEHIND_A_SIGN.search(before) or not _is_balanced(piece):
             continue
-        piece = text[place.start() :].strip()
-        if _is_expression(piece) and (
-            read(piece).num_operators or re.search(r"(?:^|[.,;:!?，。；：！？\n(（])\s*$", before)
-        ):
-            return piece
-    return None
+        if not _is_expression(piece):
+            num_failures += 1
+            if num_failures == MAX_FAILURES:
+                break
+        elif read(piece).num_operators or _AT_A_START.search(before):
+            found = piece
+    return found
+
+
+MAX_FAILURES = 12
+"""Places that begin no expression, before the search for an earlier one ends."""
+_INSIDE = re.compile(r"[A-Za-z0-9_]$|\d[.,]$")
+_BEHIND_A_SIGN = re.compile(r"[-+*/×÷·^√∑∫%−]\s*$")
+_AT_A_START = re.compile(r"(?:^|[.,;:!?，。；：！？\n(（])\s*$")
+
+
+def _is_balanced(text: str) -> bool:
+    depth = 0
+    for character in text:
+        depth += (character in "([（") - (character in ")]）")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 _STOP = re.compile(

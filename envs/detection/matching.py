@@ -132,9 +132,12 @@ class OverlapMatcher:
 
 
 def _number_problem(sentence: str, passage: str, context: str) -> str:
-    claimed, said = _quantities(sentence), _quantities(passage)
-    missing = [value for value in claimed if value not in said and value not in _quantities(context)]
-    return f"{missing[0]} is not what is said" if missing and set(said) - set(claimed) else ""
+    claimed, said = _quantities(sentence), set(_quantities(passage))
+    if not claimed or not said - set(claimed):
+        return ""
+    known = said | set(_quantities(context))
+    missing = next((value for value in claimed if value not in known), None)
+    return "" if missing is None else f"{missing} is not what is said"
 
 
 def _quantities(text: str) -> Sequence[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 
 from envs.detection.claims import date_claims, numbers, results, sums
 from envs.detection.demands import lengths
@@ -17,6 +18,7 @@ from envs.detection.prompts import Language, parts
 from envs.detection.sentences import split
 from envs.types import Call, Json, Message, ToolCall, ToolSpec
 
+MAX_SENTENCES = 1_000
 MAX_CHECKS = 40
 """Of one response; a response with more claims is checked as far as that."""
 
@@ -97,7 +99,7 @@ def _message(turn: int, name: str, arguments: Mapping[str, Json], language: Lang
 @lru_cache(maxsize=64)
 def _plan(question: str, response: str, names: frozenset[str], rounding: bool) -> tuple[Planned, ...]:
     """Segmentation and verification: they follow from the text alone."""
-    checks = list(_checks(question, response, names, rounding))[:MAX_CHECKS]
+    checks = list(islice(_checks(question, response, names, rounding), MAX_CHECKS))
     is_whole = any(name == "code_interpreter" for name, _ in checks)
     split_call = ("split_text", {"whole": True} if is_whole else {})
     return split_call, *(call for call in checks if call[0] in names)
@@ -114,7 +116,7 @@ def _checks(question: str, response: str, names: frozenset[str], rounding: bool)
             "word_count",
             {"sentence": WHOLE, "number": demand.number, "unit": str(demand.unit), "relation": str(demand.relation)},
         )
-    for number, sentence in enumerate(split(response), start=1):
+    for number, sentence in enumerate(split(response)[:MAX_SENTENCES], start=1):
         claims = list(_claims(number, sentence.text, rounding))
         yield from claims
         if not claims and "web_search" in names:

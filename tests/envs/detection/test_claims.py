@@ -1,9 +1,13 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from envs.detection.arithmetic import read
 from envs.detection.claims import DateClaim, date_claims, results, sums
 from envs.detection.counting import Relation, Unit, count, holds
 from envs.detection.dates import NoDate, parse
 from envs.detection.demands import LengthClaim, lengths
+from envs.detection.matching import OverlapMatcher
 from envs.detection.programs import Program, program
 
 
@@ -186,3 +190,23 @@ def test_prose_is_no_program(text):
 def test_tests_that_use_a_class_stay_with_the_code():
     response = "class A:\n    x = 1\n\nassert A().x == 1\n"
     assert program("", response) == Program(code=response, tests=None)
+
+
+FRAGMENTS = [
+    "1", "2.5", "3,000", "+", "*", "/", "=", "≈", "(", ")", "x", "$", "%", " ", "\n", ".", "。", "word", "字", "天",
+    "days", "2024-03-01", "2023年2月30日", "星期五", "Friday", "<<", ">>", "```", "```python\n", "def f():\n",
+    "    return 1\n", "assert f(1) == 2\n", ">>> f(1)\n", "at least", "不少于", "等于", "is", "of", "million",
+    "Write ", "写", "^", "\ud800", "\0",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join), st.sampled_from(["", "def f():\n", ">>> f(\n1"]))
+def test_no_text_makes_a_finder_raise(text, question):
+    for formula in sums(text):
+        assert read(formula).relations
+        results(formula)
+    for claim in date_claims(text):
+        assert claim.first in text
+    lengths(text)
+    program(question, text)
+    OverlapMatcher().match(text[:20], text)
