@@ -58,6 +58,8 @@ async def test_two_ranks_learn_export_save_and_resume_like_one_learner(
     config = LearnerConfig(learning_rate=1e-3)
     alone = Learner(algorithm=SFT(), model_path=tiny_model_path, config=config, adapter=adapter)
     expected = [alone.update(samples, 0.0) for _ in range(2)]
+    longer = Learner(algorithm=SFT(), model_path=tiny_model_path, config=config, adapter=adapter)
+    third = [longer.update(samples, 0.0) for _ in range(3)][-1]
     group = make_group(tiny_model_path, num_ranks=2, engine=engine, zero_stage=zero_stage, adapter=adapter)
     await group.start()
     try:
@@ -84,6 +86,8 @@ async def test_two_ranks_learn_export_save_and_resume_like_one_learner(
     try:
         assert resumed.version == 1
         assert await resumed.update(samples, 0.0) == pytest.approx(expected[1], rel=1e-3)
+        # What the state of the optimiser does to the weights shows in the update after the next.
+        assert await resumed.update(samples, 0.0) == pytest.approx(third, rel=1e-3)
     finally:
         await resumed.close()
 
