@@ -170,7 +170,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if is_endpoint and find_spec("openai") is None:
         raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
     if arguments.corpus is not None and find_spec("bm25s") is None:
-        raise BadInput("--corpus needs the package bm25s: pip install tether[search]")
+        raise BadInput("--corpus needs the package bm25s: pip install bm25s")
 
 
 def _report(console: Console, sums: _Sums, seconds: float, out: Path) -> None:
