@@ -25,5 +25,8 @@ def record(cls: type[T]) -> type[T]:
     return dataclass(init=False, repr=False, eq=False, match_args=False)(struct)
 
 
-def _known(value: Any) -> Any:
-    return msgspec.field(default_factory=value.default_factory) if isinstance(value, Field) else value
+def _known(value: object) -> object:
+    if not isinstance(value, Field):
+        return value
+    factory: Any = value.default_factory
+    return msgspec.field(default_factory=factory)

@@ -202,6 +202,8 @@ class _Judge:
         self.gate: int | None = None
         """The first deferral still due when the turn began: the reference calls behind it have to wait."""
         self.turn_attempted: set[int] = set()
+        self._differing: dict[tuple[int, int], list[Difference]] = {}
+        """What `_differences` found, by the identity of the call and the reference call."""
 
     def run(self) -> Verdict:
         trajectory = self.trajectory
@@ -257,6 +259,7 @@ class _Judge:
         due = [j for j in self._waiting if j not in self.matching.call_of]
         self.gate = due[0] if due else None
         self.turn_attempted = set()
+        self._differing = {}
         num_errors = len(self.errors)
         turn = self.trajectory.turns[index]
         unmatched: list[tuple[int, ToolCall | None, int]] = []
@@ -323,7 +326,13 @@ class _Judge:
             return _is_right_deferral(call, wanted, tool)
         if identical(call.arguments, wanted.arguments):
             return True
-        return not differences(call, wanted, tool) and not check(call.arguments, tool.parameters)
+        return not self._differences(call, j, tool) and not check(call.arguments, tool.parameters)
+
+    def _differences(self, call: ToolCall, j: int, tool: ToolSpec) -> list[Difference]:
+        key = id(call), j
+        if key not in self._differing:
+            self._differing[key] = differences(call, self.reference[j], tool)
+        return self._differing[key]
 
     def _judge_finish(self, position: int, call: ToolCall) -> None:
         tool = self.tools.get(FINISH)
@@ -421,7 +430,7 @@ class _Judge:
                 self._judge_grounding(position, call, tool, None, missed=missed)
             return
         wrong = self._report_problems(position, call, tool)
-        for difference in differences(call, wanted, tool):
+        for difference in self._differences(call, j, tool):
             where = difference.pointer
             if not _touches(where, wrong):
                 self._report(_ARGUMENT_KINDS[difference.kind], position, where, _say(difference))

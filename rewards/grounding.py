@@ -56,7 +56,7 @@ class Context:
 
     @cached_property
     def _stems(self) -> list[str]:
-        return [_stem(token) for token in self._tokens]
+        return [_stem(token) if token.endswith("s") else token for token in self._tokens]
 
     @cached_property
     def _words(self) -> frozenset[str]:
