@@ -7,9 +7,9 @@ where the parts of a call stand among the tokens, the turn says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import takewhile
 from operator import attrgetter
+from typing import NamedTuple
 
 from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER
 from envs.record import record
@@ -141,7 +141,7 @@ def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
     for position, (call, wanted) in enumerate(zip(calls, reference, strict=True)):
         if not isinstance(call, ToolCall) or call.name != wanted.name:
             return None
-        tools = tools or _by_name(trajectory.tools)
+        tools = tools or by_name(trajectory.tools)
         if call.name not in tools:
             return None
         if call.name in DEFERRALS:
@@ -164,8 +164,7 @@ def _verdict_of_one_right_turn(trajectory: Trajectory) -> Verdict | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(NamedTuple):
     """A parsed call, what came back, and whether it was right."""
 
     turn: int
@@ -209,7 +208,7 @@ class _Judge:
         trajectory = self.trajectory
         for index in range(len(trajectory.turns)):
             if index == 0 or trajectory.turns[index - 1].new_tools is not None:
-                self.tools = _by_name(trajectory.offered_tools(index))
+                self.tools = by_name(trajectory.offered_tools(index))
             self._judge_turn(index)
         return self._verdict()
 
@@ -554,7 +553,8 @@ class _Judge:
 _NAME = attrgetter("name")
 
 
-def _by_name(tools: tuple[ToolSpec, ...]) -> dict[str, ToolSpec]:
+def by_name(tools: tuple[ToolSpec, ...]) -> dict[str, ToolSpec]:
+    """Tools by their names."""
     return dict(zip(map(_NAME, tools), tools, strict=True))
 
 

@@ -17,7 +17,7 @@ from envs.actions import DEFERRALS
 from envs.record import record
 from envs.schema import check
 from envs.types import Json, ToolCall, ToolSpec
-from rewards.classify import Verdict, judge, same_missing
+from rewards.classify import Verdict, by_name, judge, same_missing
 from rewards.matching import alternatives, best_pairs, differences, identical, may_be_omitted, normalise, same_value
 from rewards.moments import same_date
 from rewards.replies import UNKNOWN_REFERENCE, Made, Reply, is_right, made_calls, per_turn, unscored, why_unscored
@@ -276,7 +276,7 @@ class Esm:
         tools: list[ToolSpec | None] = []
         for one in made:
             if one.turn not in offered:
-                offered[one.turn] = {tool.name: tool for tool in trajectory.offered_tools(one.turn)}
+                offered[one.turn] = by_name(trajectory.offered_tools(one.turn))
             tools.append(None if one.made is None else offered[one.turn].get(one.made.name))
         terms = [
             [esm_terms(one.made, wanted, tool) for wanted in reference] for one, tool in zip(made, tools, strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envs.types import Json, ToolCall, ToolSpec
-from rewards.classify import Verdict, judge
+from rewards.classify import Verdict, by_name, judge
 from rewards.matching import alternatives, may_be_omitted
 from rewards.replies import UNKNOWN_REFERENCE, Reply, made_calls, per_turn, unscored, why_unscored
 from rewards.types import Score
@@ -52,16 +52,16 @@ def released_score(made: ToolCall | None, reference: ToolCall, tool: ToolSpec | 
     num = len(wanted) if len(given) < len(wanted) else len(given)
     properties, needed = tool.properties, tool.required
     name = 1 if made.name == reference.name else 0
-    required = sum(r in wanted for r in needed) / len(needed) if needed else 1
+    required = sum([r in wanted for r in needed]) / len(needed) if needed else 1
     known = [key for key in given if key in properties]
     key = len(known) / num
-    type_ = sum(_has_type(given[k], properties[k]) for k in known) / num
-    value = sum(_value(given[k], wanted[k]) for k in given if k in wanted) / num
+    type_ = sum([_has_type(given[k], properties[k]) for k in known]) / num
+    value = sum([_value(given[k], wanted[k]) for k in given if k in wanted]) / num
     return (3 * name + 3 * required + 1 * key + 2 * type_ + 2 * value) / 11
 
 
 def _has_type(value: Json, schema: Json) -> bool:
-    declared = schema.get("type") if isinstance(schema, Mapping) else None
+    declared = schema.get("type") if isinstance(schema, (dict, Mapping)) else None
     if not isinstance(declared, str) or declared not in _TYPES:
         return True
     return isinstance(value, _TYPES[declared])
@@ -104,7 +104,7 @@ class EsmReleased:
         if trajectory.task.reference is None:
             return Reply(value=None, unscored=UNKNOWN_REFERENCE)
         scores, num = _scores(trajectory)
-        return Reply(value=sum(score for _, score in scores) / num if num else 1.0)
+        return Reply(value=sum([score for _, score in scores]) / num if num else 1.0)
 
 
 def _scores(trajectory: Trajectory) -> tuple[list[tuple[int, float]], int]:
@@ -115,7 +115,7 @@ def _scores(trajectory: Trajectory) -> tuple[list[tuple[int, float]], int]:
     scores: list[tuple[int, float]] = []
     for one, wanted in zip(made, reference, strict=False):
         if one.turn not in offered:
-            offered[one.turn] = {tool.name: tool for tool in trajectory.offered_tools(one.turn)}
+            offered[one.turn] = by_name(trajectory.offered_tools(one.turn))
         tool = None if one.made is None else offered[one.turn].get(one.made.name)
         scores.append((one.turn, released_score(one.made, wanted, tool)))
     return scores, max(len(made), len(reference))

@@ -30,7 +30,9 @@ def normalise(text: str) -> str:
 
 def alternatives(reference: Json) -> list[Json] | None:
     """The accepted values of a reference argument {"any_of": [...]}; None if it is a plain value."""
-    if isinstance(reference, Mapping) and len(reference) == 1:
+    if type(reference) in _PLAIN:
+        return None
+    if isinstance(reference, (dict, Mapping)) and len(reference) == 1:
         values = reference.get("any_of")
         if isinstance(values, (list, tuple)):
             return list(values)

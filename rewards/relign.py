@@ -8,7 +8,7 @@ one that fires gives the label; two of them take an LLM judge there and rules he
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from envs.actions import ACTION_NAMES, FINISH
 from envs.types import TaskKind, ToolCall
@@ -45,8 +45,7 @@ WORTH: Mapping[str, float] = {CLEAN: 1.0, CLEAN_FINISH: 0.5}
 """What a label is worth; hallucinations nothing. The order is that of Relign's preference pairs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(NamedTuple):
     """One call and what the detector says of it."""
 
     turn: int

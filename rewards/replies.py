@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,8 +44,7 @@ class Scheme(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """One call of the policy and where it stands."""
 
     turn: int
@@ -62,7 +60,7 @@ def made_calls(trajectory: Trajectory, *, finish: bool = False) -> list[Made]:
         trajectory: the episode.
         finish: whether `finish` counts too; it always does where the reference holds it.
     """
-    counted = finish or any(call.name == FINISH for call in trajectory.task.reference or ())
+    counted = finish or FINISH in [call.name for call in trajectory.task.reference or ()]
     return [
         Made(index, position, call if isinstance(call, ToolCall) else None)
         for index, turn in enumerate(trajectory.turns)
