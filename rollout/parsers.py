@@ -193,12 +193,24 @@ class PythonParser:
 
     def parse(self, text: str) -> ParsedTurn:
         """Read one assistant turn; never raises."""
-        found = [(span, call) for span, call, _ in self._calls(text)]
-        return _assemble(text, found, separators=" \t\r\n,;[]")
+        return _assemble(text, list(self._calls(text)), separators=" \t\r\n,;[]")
 
     def locate(self, text: str, turn: ParsedTurn | None = None) -> tuple[CallPlace, ...]:
         """Where the parts of each call of `parse(text)` stand, in the same order; never raises."""
-        return tuple([_place_of_python(text, span, source) for span, _, source in self._calls(text)])
+        return _located(turn or self.parse(text), lambda span: self._place(text, span))
+
+    def _place(self, text: str, span: Span) -> CallPlace:
+        inner = text.index("(", span[0]) + 1
+        plain = _plain_call(text, span[0], inner)
+        if plain is None:
+            return _place_of_python(text, span)
+        _, arguments, _ = plain
+        return CallPlace(
+            span=span,
+            name=(span[0], inner - 1),
+            keys={f"/{argument['key']}": argument.span("key") for argument in arguments},
+            values={f"/{argument['key']}": argument.span("value") for argument in arguments},
+        )
 
     def format(self, content: str, calls: Sequence[Call]) -> str:
         """Write one assistant turn; the text of malformed calls is kept as it is."""
@@ -208,8 +220,7 @@ class PythonParser:
     def _format_call(self, call: ToolCall) -> str:
         return f"{call.name}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
 
-    def _calls(self, text: str) -> Iterator[tuple[Span, Call, _PythonSource]]:
-        """Each call with what it was read from."""
+    def _calls(self, text: str) -> Iterator[tuple[Span, Call]]:
         position = 0
         after_call = False
         while True:
@@ -220,17 +231,17 @@ class PythonParser:
             start, inner = match.span("call")
             plain = _plain_call(text, start, inner)
             if plain is not None:
-                call, arguments, position = plain
-                yield (start, position), call, arguments
+                call, _, position = plain
+                yield (start, position), call
                 after_call = True
                 continue
             end = _end_of_parenthesis(text, inner - 1)
             if end is None:
                 line_end = text.find("\n", inner)
                 position = line_end if line_end >= 0 else len(text)
-                yield (start, position), _malformed(text[start:position], "unclosed parenthesis"), None
+                yield (start, position), _malformed(text[start:position], "unclosed parenthesis")
             else:
-                yield (start, end), *_call_of_python(text[start:end])
+                yield (start, end), _call_of_python(text[start:end])
                 position = end
             after_call = True
 
@@ -363,7 +374,12 @@ def _located(turn: ParsedTurn, place: Callable[[Span], CallPlace]) -> tuple[Call
     )
 
 
-_JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_JSON_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_JSON_SCALAR = rf'{_JSON_STRING}|[^\s{{}}\[\],:"]+'
+_JSON_TOKEN = re.compile(
+    rf"(?P<key>{_JSON_STRING})\s*:\s*(?P<member>{_JSON_SCALAR})?|(?P<item>{_JSON_SCALAR})|[{{}}\[\]]"
+)
+"""A key with its value, unless that is an object or an array; an element of an array; a bracket."""
 
 
 def places_in_json(text: str, start: int, end: int) -> tuple[dict[str, Span], dict[str, Span]]:
@@ -377,37 +393,29 @@ def places_in_json(text: str, start: int, end: int) -> tuple[dict[str, Span], di
     outer: list[tuple[str, int, int]] = []
     pointer = base = ""  # Of the value that comes next, and of the container that it is in.
     index = -1  # Of the next element of an array; -1 in an object.
-    is_key = False
     for match in _JSON_TOKEN.finditer(text, start, end):
+        group = match.lastgroup
+        if group in ("member", "key"):
+            key = json.loads(match["key"]) if "\\" in match["key"] else match["key"][1:-1]
+            pointer = f"{base}/{escaped_key(key)}"
+            keys[pointer] = match.span("key")
+            if group == "member":
+                values[pointer] = match.span("member")
+            continue
         first, last = match.span()
-        character = text[first]
-        if character in "{[":
+        if text[first] in "{[":
             outer.append((base, index, first))
-            base = pointer
-            is_key = character == "{"
-            index = -1 if is_key else 0
+            base, index = pointer, 0 if text[first] == "[" else -1
             pointer = f"{base}/0"
-        elif character in "}]":
+            continue
+        if group is None:  # The end of a container.
             pointer = base
             base, index, first = outer.pop()
-            is_key = False
-            if outer:
-                values[pointer] = (first, last)
-        elif character == ",":
-            if index < 0:
-                is_key = True
-            else:
-                index += 1
-                pointer = f"{base}/{index}"
-        elif is_key:
-            key = text[first + 1 : last - 1]
-            if "\\" in key:
-                key = json.loads(text[first:last])
-            pointer = f"{base}/{escaped_key(key)}"
-            keys[pointer] = (first, last)
-            is_key = False
-        elif character != ":" and outer:
+        if outer:
             values[pointer] = (first, last)
+        if index >= 0:
+            index += 1
+            pointer = f"{base}/{index}"
     return keys, values
 
 
@@ -599,11 +607,15 @@ def _end_of_string(text: str, opening: int) -> int | None:
     return None
 
 
-def _call_of_python(text: str) -> tuple[Call, ast.Call | None]:
+def _syntax_of_python(text: str) -> ast.expr:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text, mode="eval").body
+
+
+def _call_of_python(text: str) -> Call:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            node = ast.parse(text, mode="eval").body
+        node = _syntax_of_python(text)
         if not isinstance(node, ast.Call) or node.args:
             raise _Unreadable("positional argument" if isinstance(node, ast.Call) else "not a call")
         names = [keyword.arg for keyword in node.keywords]
@@ -613,12 +625,12 @@ def _call_of_python(text: str) -> tuple[Call, ast.Call | None]:
         _check_writable(text, arguments)
         _check_depth(text, arguments)
     except _Unreadable as error:
-        return _malformed(text, str(error)), None
+        return _malformed(text, str(error))
     except SyntaxError as error:
-        return _malformed(text, f"invalid syntax: {error.msg}"), None
+        return _malformed(text, f"invalid syntax: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:
-        return _malformed(text, f"cannot be read: {type(error).__name__}"), None
-    return ToolCall(name=text[: text.index("(")], arguments=arguments), node
+        return _malformed(text, f"cannot be read: {type(error).__name__}")
+    return ToolCall(name=text[: text.index("(")], arguments=arguments)
 
 
 _PLAIN_ARGUMENT = re.compile(
@@ -630,9 +642,6 @@ _PLAIN_ARGUMENT = re.compile(
     re.ASCII | re.VERBOSE,
 )
 _CONSTANTS: Mapping[str, bool | None] = {"True": True, "False": False, "None": None}
-
-_PythonSource = ast.Call | list[re.Match[str]] | None
-"""What a call was read from: its syntax tree or its plain arguments; None: it could not be read."""
 
 
 def _plain_call(text: str, start: int, inner: int) -> tuple[ToolCall, list[re.Match[str]], int] | None:
@@ -671,21 +680,10 @@ def _plain_value(text: str) -> Json:
     return float(text) if "." in text else int(text)
 
 
-def _place_of_python(text: str, span: Span, source: _PythonSource) -> CallPlace:
-    if source is None:
-        return CallPlace(span=_stripped(text, span))
-    if isinstance(source, ast.Call):
-        return _place_of_tree(text, span, source)
-    return CallPlace(
-        span=span,
-        name=(span[0], text.index("(", span[0])),
-        keys={f"/{match['key']}": match.span("key") for match in source},
-        values={f"/{match['key']}": match.span("value") for match in source},
-    )
-
-
-def _place_of_tree(text: str, span: Span, node: ast.Call) -> CallPlace:
+def _place_of_python(text: str, span: Span) -> CallPlace:
     source = text[slice(*span)]
+    node = _syntax_of_python(source)
+    assert isinstance(node, ast.Call), "a call that was read"
     at = _character_places(source, span[0])
     keys: dict[str, Span] = {}
     values: dict[str, Span] = {}
