@@ -400,8 +400,8 @@ def scored_chunks(
 
 @contextmanager
 def _collected_by_chunk() -> Iterator[None]:
-    """Garbage is looked for after each chunk, and not all over the tools that are kept, which takes a tenth of the time:
-    records leave next to none.
+    """Garbage is looked for after each chunk, and not all over the tools that are kept: that takes a tenth of the time,
+    and records leave next to none.
     """
     was_enabled = gc.isenabled()
     gc.disable()
