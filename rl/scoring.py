@@ -69,7 +69,7 @@ class Recorded:
 
 
 class PlainRecord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A record with nothing but the known fields, each of its usual form: msgspec has checked what `_read` checks."""
+    """A record with nothing but the known fields, each of its usual form: msgspec has seen to that."""
 
     id: str | int
     tools: Json
