@@ -85,7 +85,15 @@ def test_a_cell_that_cannot_run_is_named_before_anything_is_run(folder):
 @pytest.mark.slow
 def test_an_ablation_that_was_interrupted_goes_on_where_it_was(folder):
     without_the_broken_cell(folder)
-    first = subprocess.Popen(command(*WORDS), cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        command(*WORDS),
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell may have started the tests with the signal ignored, which processes inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     out = folder / "out"
     while not list(out.glob("*/seed-1.json")):
         assert first.poll() is None, first.communicate()[0]

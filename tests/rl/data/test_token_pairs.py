@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -201,7 +203,11 @@ def test_options_that_cannot_be_are_one_clear_line(tmp_path, capsys, options, me
 def test_the_whole_command_on_vllm_pairs_samples_goes_on_and_says_what_it_came_to(tmp_path):
     pytest.importorskip("vllm")
     out = tmp_path / "pairs.jsonl"
+    # In a process of its own: Ray starts once in a process, with one token.
     command = [
+        sys.executable,
+        "-m",
+        "rl",
         "data",
         "token-pairs",
         "package:tiny",
@@ -214,7 +220,7 @@ def test_the_whole_command_on_vllm_pairs_samples_goes_on_and_says_what_it_came_t
         "--out",
         str(out),
     ]
-    assert main(command) == 0
+    subprocess.run(command, check=True, timeout=600)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     sampled = {one.trajectory_id: one for one in read_trajectories(tmp_path / "pairs.jsonl.episodes")}
     assert len(rows) > 20
@@ -233,7 +239,7 @@ def test_the_whole_command_on_vllm_pairs_samples_goes_on_and_says_what_it_came_t
     kept = parts[0].stat().st_mtime_ns
     parts[1].unlink()
     out.unlink()
-    assert main(command) == 0
+    subprocess.run(command, check=True, timeout=600)
     assert parts[0].stat().st_mtime_ns == kept and parts[1].is_file()
     again = [json.loads(line)["pair_id"] for line in out.read_text().splitlines()]
     assert again == [row["pair_id"] for row in rows]
