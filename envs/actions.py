@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from envs.types import ToolSpec
+from dataclasses import replace
+
+from envs.types import Task, ToolSpec
 
 TALK_TO_USER = "talk_to_user"
 CHANGE_TOOLS = "change_tools"
@@ -44,3 +46,14 @@ ACTIONS: tuple[ToolSpec, ...] = (
 ACTION_NAMES = frozenset(action.name for action in ACTIONS)
 DEFERRALS = frozenset({TALK_TO_USER, CHANGE_TOOLS})
 """The indecisive actions: right when a call would be a guess, needless otherwise."""
+
+
+def offered_actions(task: Task) -> tuple[ToolSpec, ...]:
+    """The actions beside the tools of a task: those that `facts["actions"]` names, without that fact all of them."""
+    names = task.facts.get("actions")
+    return ACTIONS if names is None else tuple(action for action in ACTIONS if action.name in names)
+
+
+def without_deferrals(task: Task) -> Task:
+    """The same task with `finish` as its only action."""
+    return replace(task, facts={**task.facts, "actions": [FINISH]})

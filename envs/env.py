@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Protocol
 
-from envs.actions import ACTION_NAMES, ACTIONS, CHANGE_TOOLS, FINISH, TALK_TO_USER
+from envs.actions import ACTION_NAMES, CHANGE_TOOLS, FINISH, TALK_TO_USER, offered_actions
 from envs.schema import check
 from envs.types import (
     Call,
@@ -22,7 +22,6 @@ from envs.types import (
     ToolStatus,
 )
 
-_ACTIONS_BY_NAME = {action.name: action for action in ACTIONS}
 _REFUSED = (ToolStatus.MALFORMED, ToolStatus.UNKNOWN_TOOL, ToolStatus.INVALID_ARGUMENTS)
 
 
@@ -53,8 +52,9 @@ class ToolRunner(Protocol):
 class ToolEnv:
     """Dispatches the calls of each assistant message, in order, to a runner; handles the actions itself.
 
-    Two entries of `Task.facts` are read: `user` (values by parameter name: all that the simulated user can answer)
-    and `new_tools` (function schemas: what change_tools brings, once). Both may be absent.
+    Three entries of `Task.facts` are read: `user` (values by parameter name: all that the simulated user can answer),
+    `new_tools` (function schemas: what change_tools brings, once) and `actions` (names of the actions that are offered,
+    else all). Each may be absent.
     """
 
     def __init__(self, task: Task, runner: ToolRunner, patience: int | None = None) -> None:
@@ -69,6 +69,7 @@ class ToolEnv:
         self.task = task
         self._runner = runner
         self._patience = patience
+        self._actions = {action.name: action for action in offered_actions(task)}
         self._tools = {tool.name: tool for tool in task.tools}
         self._new_tools: tuple[ToolSpec, ...] | None = None
         self._tools_changed = False
@@ -113,12 +114,12 @@ class ToolEnv:
         if self._new_tools is None:
             return None
         self._tools = {tool.name: tool for tool in self._new_tools}
-        return self._new_tools + ACTIONS
+        return (*self._new_tools, *self._actions.values())
 
     async def _answer(self, call: Call) -> ToolResult:
         if isinstance(call, MalformedCall):
             return _refusal(call, ToolStatus.MALFORMED, f"malformed call: {call.reason}")
-        tool = _ACTIONS_BY_NAME.get(call.name) or self._tools.get(call.name)
+        tool = self._actions.get(call.name) or self._tools.get(call.name)
         if tool is None:
             return _refusal(call, ToolStatus.UNKNOWN_TOOL, f"no tool {call.name}")
         problems = check(call.arguments, tool.parameters)

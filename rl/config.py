@@ -220,6 +220,8 @@ class Evaluation(Section):
     """Turns of an evaluated episode; 0: as many as in training."""
     env: Component | None = None
     """Of evaluated episodes; None: that of training."""
+    deferrals: bool = True
+    """Whether the indecisive actions are offered in evaluated episodes; without them only `finish` is."""
 
     def wanted(self) -> bool:
         """Whether anything is measured."""

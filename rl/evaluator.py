@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from envs.actions import without_deferrals
 from envs.component import Component
 from envs.types import Task
 from rewards.types import ErrorKind
@@ -37,7 +38,10 @@ def task_sets(config: EvaluationConfig) -> list[TaskSet]:
     Raises:
         ValueError: as `rl.task_sets.task_set`.
     """
-    return sets_of(config.tasks, num=config.num, num_others=config.num_others, seed=config.seed)
+    sets = sets_of(config.tasks, num=config.num, num_others=config.num_others, seed=config.seed)
+    if config.deferrals:
+        return sets
+    return [TaskSet(name=one.name, tasks=list(map(without_deferrals, one.tasks))) for one in sets]
 
 
 class Evaluator:

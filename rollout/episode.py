@@ -30,7 +30,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from envs.actions import ACTIONS
+from envs.actions import offered_actions
 from envs.env import Env
 from envs.types import Message, Outcome, Step, Task, ToolSpec
 from rollout.engine import Engine, EngineFailed, Policy, Sampling
@@ -235,7 +235,7 @@ async def _exchange(
 
 def offered_at_start(task: Task, offer_actions: bool) -> tuple[ToolSpec, ...]:
     """What the policy can call in its first turn."""
-    return (*task.tools, *ACTIONS) if offer_actions else task.tools
+    return (*task.tools, *offered_actions(task)) if offer_actions else task.tools
 
 
 def turn_seed(seed: int | None, trajectory_id: str, turn: int) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.actions import ACTIONS
+from envs.actions import ACTIONS, offered_actions
 from envs.component import Component
 from envs.types import Message, Outcome, Task
 from rollout.engine import Engine, EngineFailed, Sampling
@@ -237,7 +237,7 @@ def failed_trajectory(request: EpisodeRequest, ending: Ending, error: str) -> Tr
         trajectory_id=request.trajectory_id,
         group_id=request.group_id,
         task=request.task,
-        tools=(*request.task.tools, *ACTIONS),
+        tools=(*request.task.tools, *offered_actions(request.task)),
         turns=(),
         token_ids=np.zeros(0, dtype=np.int32),
         action_mask=np.zeros(0, dtype=bool),

@@ -11,7 +11,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 
-from envs.actions import ACTION_NAMES, CHANGE_TOOLS, FINISH, TALK_TO_USER
+from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER, offered_actions
 from envs.toolworld import words
 from envs.toolworld.catalogue import plausible_value, spoken
 from envs.toolworld.tasks import answer_text
@@ -66,10 +66,15 @@ class Demonstrator:
             insistence: replaces INSISTENCE; 0 demonstrates recovery from every guess.
 
         Raises:
-            ValueError: the task has no reference, a rate has an unknown name, or the insistence is no probability.
+            ValueError: the task has no reference or does not offer a deferral that it holds, a rate has an unknown
+                name, or the insistence is no probability.
         """
         if task.reference is None:
             raise ValueError(f"task {task.task_id}: a demonstration needs a reference")
+        self._offered_actions = {action.name for action in offered_actions(task)}
+        unoffered = sorted({call.name for call in task.reference} & DEFERRALS - self._offered_actions)
+        if unoffered:
+            raise ValueError(f"task {task.task_id}: its reference holds {unoffered[0]}, which it does not offer")
         unknown = sorted(set(error_rates or {}) - set(ERROR_RATES))
         if unknown:
             raise ValueError(f"error_rates {unknown}: expected {', '.join(ERROR_RATES)}")
@@ -137,7 +142,7 @@ class Demonstrator:
                 self._next_guess = more[0]
             return (first,), due
         kind = self._rng.choices(list(_SLIPS), list(_SLIPS.values()))[0]
-        if kind == "needless_deferral":
+        if kind == "needless_deferral" and self._offered_actions >= DEFERRALS:
             self._abandons = False
             return (self._needless(due[0]),), due
         self._abandons = self._rng.random() < _ABANDON

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from envs.actions import CHANGE_TOOLS, TALK_TO_USER
+from envs.actions import CHANGE_TOOLS, TALK_TO_USER, without_deferrals
 from envs.toolworld.catalogue import Catalogue, ProceduralCatalogue, Split, WorldTool, plausible_value
 from envs.toolworld.real import RealCatalogue
 from envs.toolworld.simulator import simulate
@@ -41,6 +41,7 @@ class ToolWorldTasks:
         kinds: Mapping[str, float] | None = None,
         num: int | None = None,
         real_share: float = 0.25,
+        deferrals: bool = True,
     ) -> None:
         """Describe a sequence of tasks.
 
@@ -52,6 +53,7 @@ class ToolWorldTasks:
             kinds: weight of each kind; kinds not named do not occur. None: KIND_WEIGHTS.
             num: length of the sequence; None: endless.
             real_share: share of tasks on real documents if `catalogue` is "mixed".
+            deferrals: whether the indecisive actions are offered; without them only `finish` is.
 
         Raises:
             ValueError: an unknown split, catalogue or kind.
@@ -69,6 +71,7 @@ class ToolWorldTasks:
         self.catalogue = catalogue
         self.seed = seed
         self.num = num
+        self._deferrals = deferrals
         self._real_share = shares[catalogue]
         self._kinds = [str(kind) for kind in weights]
         self._weights = list(weights.values())
@@ -96,7 +99,8 @@ class ToolWorldTasks:
         tools: Catalogue = self._procedural
         if self._real is not None and rng.random() < self._real_share:
             tools = self._real
-        return _Builder(rng, self.split, tools, kind, f"toolworld-{name}").build()
+        task = _Builder(rng, self.split, tools, kind, f"toolworld-{name}").build()
+        return task if self._deferrals else without_deferrals(task)
 
 
 class _Builder:

@@ -11,8 +11,13 @@ mae   = { source.mask_errors = true }
 none = {}
 ppo  = { recipe = "ppo_tiny" }
 
-[ablate.beside.control]                a cell of its own; the first one is what the others are compared with
+[ablate.beside.control]                a cell of its own
 recipe = "sft_control_tiny"
+
+[ablate.shown]                         cells of other ablations, for comparison; run there, not here
+sft = "other_ablation/sft"
+
+The first cell of all is what the others are compared with.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ WORK = "{work}"
 """Stands for the ablation's working folder, in steps of preparation and in overrides."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*")
+_ORIGIN = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}")
 
 
 class Ablation(Section):
@@ -51,7 +57,9 @@ class Ablation(Section):
     grid: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     """Axis -> option -> what differs from the recipe; every combination of options is a cell."""
     beside: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Cells outside the grid; the first is the baseline."""
+    """Cells outside the grid."""
+    shown: dict[str, str] = Field(default_factory=dict)
+    """Cells of other ablations that the tables show first, as ABLATION/CELL: what was run there is not run again."""
 
     @field_validator("seeds")
     @classmethod
@@ -65,9 +73,12 @@ class Ablation(Section):
         if not self.grid and not self.beside:
             raise ValueError("ablate: expected an axis in ablate.grid or a cell in ablate.beside")
         options = [name for axis in self.grid.values() for name in axis]
-        for name in (*self.grid, *options, *self.beside):
+        for name in (*self.grid, *options, *self.beside, *self.shown):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r}: expected a name of letters, digits, '_', '.' and single '-'")
+        wrong = [name for name, origin in self.shown.items() if not _ORIGIN.fullmatch(origin)]
+        if wrong:
+            raise ValueError(f"ablate.shown.{wrong[0]}: expected ABLATION/CELL")
         empty = [axis for axis, found in self.grid.items() if not found]
         if empty:
             raise ValueError(f"ablate.grid.{empty[0]}: expected options")
@@ -84,6 +95,8 @@ class Cell:
     recipe: str
     overrides: tuple[str, ...]
     """`key=value` words of `tether train`."""
+    origin: str = ""
+    """ABLATION/CELL whose results are shown; "": the cell is run."""
 
     def words(self, seed: int, work: Path) -> list[str]:
         """The overrides of one run of the cell."""
@@ -109,7 +122,9 @@ def read(recipe: str) -> Ablation:
 
 
 def cells(ablation: Ablation, recipe: str) -> list[Cell]:
-    """All cells: those beside the grid, then every combination of the axes' options in their order.
+    """All cells; the first one is the baseline.
+
+    Those of other ablations, those beside the grid, then every combination of the axes' options in their order.
 
     Args:
         ablation: of the recipe.
@@ -118,7 +133,10 @@ def cells(ablation: Ablation, recipe: str) -> list[Cell]:
     Raises:
         BadInput: two cells have the same name.
     """
-    found = [_cell(name, {}, [ablation.common, own], recipe) for name, own in ablation.beside.items()]
+    found = [
+        Cell(name=name, options={}, recipe="", overrides=(), origin=origin) for name, origin in ablation.shown.items()
+    ]
+    found += [_cell(name, {}, [ablation.common, own], recipe) for name, own in ablation.beside.items()]
     axes = [[(axis, name, own) for name, own in options.items()] for axis, options in ablation.grid.items()]
     for chosen in itertools.product(*axes) if axes else ():
         name = "-".join(option for _, option, _ in chosen)

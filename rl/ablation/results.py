@@ -41,8 +41,9 @@ Flags = Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]
 
 
 def cell_path(out: Path, cell: Cell, seed: int) -> Path:
-    """The file of one seed of a cell."""
-    return out / cell.name / f"seed-{seed}.json"
+    """The file of one seed of a cell; of a cell of another ablation, beside the results of this one."""
+    folder = out.parent / cell.origin if cell.origin else out / cell.name
+    return folder / f"seed-{seed}.json"
 
 
 def write_cell(out: Path, cell: Cell, seed: int, run: Path, cluster: str) -> Path:

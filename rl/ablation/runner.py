@@ -56,7 +56,7 @@ class Ended:
 
 def pending(out: Path, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Run]:
     """What is still to be run, one seed of every cell before the second of any."""
-    runs = [Run(cell=cell, seed=seed) for seed in seeds for cell in cells]
+    runs = [Run(cell=cell, seed=seed) for seed in seeds for cell in cells if not cell.origin]
     return [run for run in runs if not cell_path(out, run.cell, run.seed).is_file()]
 
 

@@ -1,12 +1,12 @@
 """Run a grid of variants of a recipe with several seeds, and print what each came to, with intervals.
 
-The recipe's table [ablate] says what varies: axes whose options are combined, cells beside the grid (the first one is
-the baseline), seeds, and steps of preparation. Runs go side by side, each on a core of its own, one seed of every cell
-before the second of any. Each leaves one JSON file, written as it ends; what has one is not run again, so the command
-goes on where it was stopped. Tables are made from these files.
+The recipe's table [ablate] says what varies: axes whose options are combined, cells beside the grid, cells of other
+ablations that are shown for comparison, seeds, and steps of preparation; the first cell is the baseline. Runs go side
+by side, each on a core of its own, one seed of every cell before the second of any. Each leaves one JSON file, written
+as it ends; what has one is not run again, so the command goes on where it was stopped. Tables are made from the files.
 
   tether ablate masking_ablation_tiny
-  tether ablate my/recipe.toml one_core --out results --jobs 2
+  tether ablate my/recipe.toml one_core --out results --jobs 2 --seeds 1
   tether ablate masking_ablation_tiny --table             only the tables, from what is there
 """
 
@@ -48,6 +48,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="folder of runs and logs (default: runs/ablate-RECIPE)"
     )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="run only these of the recipe's seeds (default: all)"
+    )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a core)")
     parser.add_argument("--table", action="store_true", help="run nothing, make the tables")
 
@@ -64,15 +67,32 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= num_jobs <= num_cores:
         raise BadInput(f"--jobs {num_jobs}: expected 1 to {num_cores}, the cores there are")
     console = make_console()
-    faults = [] if arguments.table else _run(console, arguments.cluster, ablation, cells, out, work, num_jobs)
+    faults = []
+    if not arguments.table:
+        faults = _run(console, arguments.cluster, ablation, _seeds(arguments, ablation), cells, out, work, num_jobs)
     _report(console, name, cells, ablation.seeds, out)
     if faults:
         raise RunFailed(f"{len(faults)} runs left no result, the first: {faults[0]}")
     return 0
 
 
+def _seeds(arguments: argparse.Namespace, ablation: grid.Ablation) -> list[int]:
+    chosen = arguments.seeds or ablation.seeds
+    unknown = sorted(set(chosen) - set(ablation.seeds))
+    if unknown:
+        raise BadInput(f"--seeds {unknown[0]}: expected seeds of the recipe, {', '.join(map(str, ablation.seeds))}")
+    return chosen
+
+
 def _run(
-    console: Console, cluster: str, ablation: grid.Ablation, cells: Sequence[Cell], out: Path, work: Path, num_jobs: int
+    console: Console,
+    cluster: str,
+    ablation: grid.Ablation,
+    seeds: Sequence[int],
+    cells: Sequence[Cell],
+    out: Path,
+    work: Path,
+    num_jobs: int,
 ) -> list[str]:
     """Run what is missing; returns why runs left no result."""
     from rl.ablation.runner import Ended, pending, prepare, run_all
@@ -80,7 +100,7 @@ def _run(
 
     for folder in (out, work):
         configs.check_directory(folder)
-    runs = pending(out, cells, ablation.seeds)
+    runs = pending(out, cells, seeds)
     if not runs:
         return []
     _load(cells, cluster, ablation.seeds[0], work)
@@ -114,6 +134,8 @@ def _load(cells: Sequence[Cell], cluster: str, seed: int, work: Path) -> list[tu
     """
     found = []
     for cell in cells:
+        if cell.origin:
+            continue
         with _named(cell):
             config = configs.load(cell.recipe, cluster, cell.words(seed, work))
             if not config.evaluation.after:
@@ -131,7 +153,7 @@ def _named(cell: Cell) -> Iterator[None]:
 
 
 def _report(console: Console, name: str, cells: Sequence[Cell], seeds: Sequence[int], out: Path) -> None:
-    from rl.ablation.results import read_cells, tables, write_tables
+    from rl.ablation.results import cell_path, read_cells, tables, write_tables
     from rl.report.console import table
 
     try:
@@ -146,6 +168,10 @@ def _report(console: Console, name: str, cells: Sequence[Cell], seeds: Sequence[
         console.print()
         console.print(table(cells_of_table))
     write_tables(out / TABLE_NAME, f"Ablation {name}", parts)
+    absent = [cell for cell in cells if cell.origin and not cell_path(out, cell, seeds[0]).is_file()]
+    if absent:
+        other = absent[0].origin.split("/")[0]
+        console.print(f"\nnot there: {absent[0].origin}, seed {seeds[0]} (tether ablate {other})", markup=False)
     console.print(
         f"\n{sum(map(len, found.values()))} runs of {len(cells) * len(seeds)}; {out / TABLE_NAME}", markup=False
     )

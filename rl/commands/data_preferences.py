@@ -7,6 +7,7 @@ OUT holds what `source.preferences` of a recipe reads.
   --rule relign-step    at one step a clean call over an action over a hallucinated call (Relign)
   --rule relign-trace   the best trace of a task over those that rank lower (Relign)
   --rule esm            a right reply over those that TTPA's error-oriented score puts below it
+  --rule binary         a right reply over any other, however wrong
   --rule minimal        an erroneous call against the same call put right, where the correction is certain
 
 What was looked at and why no pair came of it is counted in OUT.summary.json.
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("path", metavar="IN", type=Path)
-    parser.add_argument("--rule", required=True, choices=("relign-step", "relign-trace", "esm", "minimal"))
+    parser.add_argument("--rule", required=True, choices=("relign-step", "relign-trace", "esm", "binary", "minimal"))
     parser.add_argument(
         "--preset",
         choices=("stated", "released"),

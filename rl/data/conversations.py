@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envs.actions import ACTIONS
+from envs.actions import offered_actions
 from envs.toolworld import Demonstrator, ToolWorldEnv
 from envs.toolworld.demonstrator import NO_ERRORS
 from envs.types import Json, Message, Outcome, Step, Task
@@ -21,7 +21,7 @@ async def play(task: Task, make_env: MakeEnv, policy: DemonstrationPolicy, *, ma
     """
     env = make_env(task)
     messages: list[Message] = list(await env.open())
-    tools, turns = (*task.tools, *ACTIONS), []
+    tools, turns = (*task.tools, *offered_actions(task)), []
     last_step: Step | None = None
     ending = Ending.MAX_TURNS
     try:
@@ -47,7 +47,7 @@ async def play(task: Task, make_env: MakeEnv, policy: DemonstrationPolicy, *, ma
             messages += [message, *last_step.messages]
     finally:
         outcome: Outcome = await env.close()
-    bare = unrendered(task, (), tools=(*task.tools, *ACTIONS))
+    bare = unrendered(task, (), tools=(*task.tools, *offered_actions(task)))
     return replace(bare, turns=tuple(turns), ending=ending, outcome=outcome)
 
 

@@ -7,8 +7,9 @@ message of the reference, and no pair is made where that is not certain. The pre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -50,22 +51,33 @@ def esm(trajectories: Sequence[Trajectory], settings: Settings) -> Found:
     Of the right replies the one that shares most tokens with the rejected one is chosen, so that the two part where
     the error is.
     """
+    return _pairs(trajectories, settings, _released if settings.preset == "released" else _stated)
+
+
+def binary(trajectories: Sequence[Trajectory], settings: Settings) -> Found:
+    """The same with a score that knows but right (1) and wrong (0): no reply is further off than another.
+
+    What the error-oriented score adds shows in the difference from `esm`.
+    """
+    return _pairs(trajectories, settings, partial(_stated, graded=False))
+
+
+def _pairs(
+    trajectories: Sequence[Trajectory], settings: Settings, add: Callable[[Context, Due, Settings, Found], None]
+) -> Found:
     found = Found()
     for context in contexts(usable(trajectories)):
         found.counts["contexts"] += 1
         found.counts["replies"] += len(context.replies)
-        first = context.first
-        wanted = due(first.trajectory, first.turn)
+        wanted = due(context.first.trajectory, context.first.turn)
         if wanted is None:
             found.none("what is right is not known")
-        elif settings.preset == "released":
-            _released(context, wanted, settings, found)
         else:
-            _stated(context, wanted, settings, found)
+            add(context, wanted, settings, found)
     return found
 
 
-def _stated(context: Context, wanted: Due, settings: Settings, found: Found) -> None:
+def _stated(context: Context, wanted: Due, settings: Settings, found: Found, *, graded: bool = True) -> None:
     scored = [_score(reply, wanted) for reply in context.replies]
     right = [one.side for one in scored if one.is_right]
     if not right:
@@ -74,6 +86,8 @@ def _stated(context: Context, wanted: Due, settings: Settings, found: Found) -> 
             found.none(reference)
             return
         right = [reference]
+    if not graded:
+        scored = [one if one.is_right else _without_degree(one) for one in scored]
     best = right[0].score
     gap = max(settings.min_gap, 1e-9)
     wrong = [one for one in scored if not one.is_right and best - one.side.score >= gap]
@@ -82,14 +96,19 @@ def _stated(context: Context, wanted: Due, settings: Settings, found: Found) -> 
         return
     chance(settings, "esm", context.key).shuffle(wrong)
     nearest = {id(one): max(right, key=lambda side: _shared(side, one.side)) for one in wrong}
-    wrong.sort(key=lambda one: -_shared(nearest[id(one)], one.side))
-    kept = spread(wrong, lambda one: one.error, settings.max_rejected)
+    if graded:
+        wrong.sort(key=lambda one: -_shared(nearest[id(one)], one.side))
+    kept = spread(wrong, lambda one: one.error, settings.max_rejected) if graded else wrong[: settings.max_rejected]
     found.add([_pair(nearest[id(one)], one.reply, one.side, wanted) for one in kept])
 
 
 def _score(reply: Reply, wanted: Due) -> _Scored:
     terms = reply_terms(reply.trajectory, reply.turn, wanted, reply.errors)
     return _Scored(reply, reply.side(terms.total()), terms.error)
+
+
+def _without_degree(scored: _Scored) -> _Scored:
+    return replace(scored, side=replace(scored.side, score=0.0))
 
 
 def _reference(context: Context, wanted: Due) -> Side | str:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from envs.types import Json
 from rl.console import make_progress
-from rl.data.esm_pairs import MIN_GAP, esm
+from rl.data.esm_pairs import MIN_GAP, binary, esm
 from rl.data.job import Done, Item
 from rl.data.minimal_pairs import minimal
 from rl.data.pairs import NO_KIND, WITH_A_PAIR, Pair, Rule, Settings, why_not_exact
@@ -29,6 +29,7 @@ RULES: Mapping[str, Rule] = {
     "relign-step": relign_step,
     "relign-trace": relign_trace,
     "esm": esm,
+    "binary": binary,
     "minimal": minimal,
 }
 """By the names that users give them."""
@@ -36,7 +37,7 @@ RULES: Mapping[str, Rule] = {
 RELEASED = ("relign-step", "esm")
 """Rules of which the papers' releases have code."""
 
-DEFAULT_GAPS: Mapping[str, float] = {"relign-step": 0.0, "relign-trace": 0.0, "esm": MIN_GAP, "minimal": 0.0}
+DEFAULT_GAPS: Mapping[str, float] = dict.fromkeys(RULES, 0.0) | {"esm": MIN_GAP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,3 +140,11 @@ async def test_change_tools_replaces_the_tools_once():
 async def test_an_exception_of_the_runner_propagates():
     with pytest.raises(ToolError):
         await ToolEnv(make_task(), BrokenRunner()).step(said(call("get_weather", city="Rome")))
+
+
+async def test_an_action_that_the_task_does_not_offer_is_an_unknown_tool():
+    env = ToolEnv(make_task(actions=["finish"]), EchoRunner())
+    await env.open()
+    step = await env.step(said(call("talk_to_user", question="which city?", missing=["city"])))
+    assert [result.status for result in step.results] == [ToolStatus.UNKNOWN_TOOL]
+    assert (await env.step(said(call("finish", answer="none")))).done

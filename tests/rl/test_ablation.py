@@ -97,6 +97,7 @@ def test_the_working_folder_stands_in_overrides_by_its_name():
         ("[ablate]\nseeds = [1, 1]\nbeside = { a = {} }\n", "expected different ones"),
         ("[ablate]\ngrid = { 'a b' = { c = {} } }\n", "'a b': expected a name"),
         ("[ablate]\ngrid = { a = {} }\n", "expected options"),
+        ("[ablate]\nbeside = { a = {} }\nshown = { b = 'other' }\n", r"ablate\.shown\.b: expected ABLATION/CELL"),
     ],
 )
 def test_a_wrong_ablation_is_one_clear_line(tmp_path, ablate, message):
@@ -108,6 +109,18 @@ def test_two_cells_of_one_name_are_refused():
     ablation = Ablation(beside={"a-b": {}}, grid={"x": {"a": {}}, "y": {"b": {}}})
     with pytest.raises(BadInput, match="two cells are named a-b"):
         grid.cells(ablation, "any")
+
+
+def test_cells_of_another_ablation_stand_first_and_are_read_there_and_never_run(tmp_path):
+    shown = GRID + '[ablate.shown]\nplain = "other_ablation/plain-none"\n'
+    name = recipe(tmp_path, shown)
+    cells = grid.cells(grid.read(name), name)
+    assert [cell.name for cell in cells[:2]] == ["plain", "control"]
+    assert all(run.cell.name != "plain" for run in pending(tmp_path / "mine", cells, [1, 2]))
+    theirs = Cell(name="plain-none", options={}, recipe="r", overrides=())
+    write_cell(tmp_path / "other_ablation", theirs, 1, finished_run(tmp_path / "run", "10"), "one_core")
+    found = read_cells(tmp_path / "mine", cells, [1, 2])
+    assert [run["cell"] for run in found["plain"]] == ["plain-none"]
 
 
 def test_one_seed_of_every_cell_comes_before_the_second_of_any_and_finished_ones_not_at_all(tmp_path):

@@ -122,7 +122,7 @@ def test_a_bad_value_is_one_line_that_names_the_key(files, override, expected):
 def test_an_unknown_recipe_name_lists_those_shipped():
     message = error_of("ppo_tinny")
     assert message.startswith(
-        "recipe 'ppo_tinny' is not shipped; did you mean ppo_tiny? (shipped: credit_ablation_tiny, masked_sft_tiny, "
+        "recipe 'ppo_tinny' is not shipped; did you mean ppo_tiny? (shipped: credit_ablation_tiny, deferral_ablation_tiny, "
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from envs.actions import FINISH, offered_actions
 from envs.component import Component
 from envs.tasks import write_tasks
 from envs.types import Message, Outcome, Task
@@ -150,3 +151,11 @@ def test_results_of_older_versions_are_read_without_the_metrics_of_the_set(tmp_p
     (result,) = read_results(tmp_path).results
     assert result.metrics is None
     assert read_results(tmp_path).to_json()["relign"]["pass_rate"] is None
+
+
+def test_an_evaluation_without_deferrals_offers_the_same_tasks_with_finish_alone():
+    whole, without = (
+        task_sets(EvaluationConfig(tasks=["heldout"], num=4, deferrals=deferrals))[0] for deferrals in (True, False)
+    )
+    assert [task.task_id for task in whole.tasks] == [task.task_id for task in without.tasks]
+    assert [action.name for task in without.tasks for action in offered_actions(task)] == [FINISH] * 4

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from envs.actions import ACTION_NAMES, CHANGE_TOOLS, FINISH, TALK_TO_USER
+from envs.actions import ACTION_NAMES, CHANGE_TOOLS, DEFERRALS, FINISH, TALK_TO_USER
 from envs.component import Component
 from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
 from envs.toolworld.demonstrator import ERROR_RATES, NO_ERRORS
@@ -169,3 +169,15 @@ def test_unknown_rates_and_tasks_without_reference_are_refused():
         Demonstrator(task, 0, insistence=1.5)
     with pytest.raises(ValueError, match="reference"):
         Demonstrator(type(task)(task_id="x", prompt=task.prompt, tools=()))
+
+
+async def test_without_the_deferrals_none_is_demonstrated(play):
+    for task in ToolWorldTasks(kinds={"single": 1.0, "chain": 1.0}, deferrals=False, num=200):
+        turns, _ = await play(ToolWorldEnv(task), Demonstrator(task, 0, ALWAYS), task)
+        assert not {call.name for call in calls_of(turns) if isinstance(call, ToolCall)} & DEFERRALS
+
+
+def test_a_task_whose_deferral_is_not_offered_cannot_be_demonstrated():
+    task = ToolWorldTasks(kinds={"missing_argument": 1.0}, deferrals=False).task(0)
+    with pytest.raises(ValueError, match="its reference holds talk_to_user, which it does not offer"):
+        Demonstrator(task)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from envs.types import MalformedCall, TaskKind
-from rl.data.esm_pairs import esm
+from rl.data.esm_pairs import binary, esm
 from rl.data.pairs import Settings
 
 STATED = Settings(min_gap=0.05)
@@ -164,3 +164,15 @@ def test_the_released_rule_makes_no_pair_of_replies_that_score_alike_or_where_no
     assert alike.pairs == [] and alike.counts["no pair/all replies score alike"] == 1
     done = build.play(task, build.call("book_flight", city="Oslo", days=3), build.finish())
     assert esm([done], RELEASED).counts["no pair/no call is due"] == 1
+
+
+def test_by_right_and_wrong_every_wrong_reply_is_as_bad_as_another(build, replies, table, task):
+    made = replies(
+        task,
+        build.call("book_flight", city="Oslo", days=3),
+        build.call("book_flight", city="Oslo", days=4),
+        build.call("find_hotel", city="Oslo"),
+    )
+    found = binary(made, Settings())
+    assert sorted(row[3:] for row in table(found)) == [(1.0, 0.0), (1.0, 0.0)]
+    assert {row[2] for row in table(found)} == {"wrong_value", "wrong_tool"}
