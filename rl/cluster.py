@@ -84,9 +84,20 @@ def is_joined(config: Ray) -> bool:
     return config.join or in_submitted_job() or bool(os.environ.get("RAY_ADDRESS"))
 
 
-def is_without_accelerator(config: Ray, required: Mapping[str, float]) -> bool:
-    """Whether the run needs accelerators and would be started on this machine, which has none at all."""
-    return required.get("GPU", 0.0) > 0 and not is_joined(config) and not local_resources(config)["GPU"]
+def why_foreign(config: Ray, required: Mapping[str, float]) -> str:
+    """Why a run that needs accelerators cannot be meant for this machine; "" if it can be."""
+    if not required.get("GPU") or local_resources(config)["GPU"]:
+        return ""
+    if not is_joined(config):
+        return "this machine has none"
+    if in_submitted_job() or os.environ.get("RAY_ADDRESS"):
+        return ""
+    try:
+        _join()
+    except BadInput:
+        return "this machine has none and belongs to no Ray cluster"
+    ray.shutdown()
+    return ""
 
 
 def local_resources(config: Ray) -> dict[str, float]:

@@ -14,7 +14,7 @@ import tempfile
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -236,6 +236,8 @@ class LearnerGroup(Section):
     zero_stage: int = Field(default=0, ge=0, le=3)
     dtype: Literal["fp32", "bf16"] = "fp32"
     micro_batch_tokens: int = Field(default=8192, ge=1)
+    recompute_activations: bool = False
+    """Keep only what enters each layer for the backward pass (gradient checkpointing): less memory, more arithmetic."""
     backend: Literal["gloo", "nccl"] = "gloo"
     num_cpus_per_rank: float = Field(default=1, ge=0)
     num_gpus_per_rank: float = Field(default=0, ge=0)
@@ -538,29 +540,34 @@ def model_path(name: str) -> Path:
     return Path(name).expanduser()
 
 
-def check(config: Config, *, with_model: bool = True) -> None:
+Left = Literal["model", "data", "directory"]
+"""What a check may leave out, because only the machine of the run has it: the model's folder, the file that is learned
+from, the run directory."""
+
+
+def check(config: Config, *, left_out: Collection[Left] = ()) -> None:
     """Check every part on the driver but the algorithm, the cheap ones first; starts nothing, imports no torch.
 
     Tasks, reward and demonstrator are built here: what their options are worth shows only there.
 
     Args:
         config: the run, or a part of it.
-        with_model: look at the model's folder.
+        left_out: is not looked at.
 
     Raises:
         BadInput: with one line.
     """
     if config.resume:
         _check_same_adapter(config, read_resolved(Path(config.resume)))
-    else:
+    elif "directory" not in left_out:
         check_directory(Path(config.run.directory))
     _check_lengths(config)
     if config.model.lora.rank and config.samples():
         check_adapter_engine(config.rollout_pool)
-    if with_model:
+    if "model" not in left_out:
         check_model(config.model)
         _check_target_modules(config.model)
-    _check_source(config)
+    _check_source(config, with_data="data" not in left_out)
     if not config.source.offline:
         _check_part("reward", config.reward)
         with _building("reward", config.reward):
@@ -569,14 +576,20 @@ def check(config: Config, *, with_model: bool = True) -> None:
 
 
 def check_algorithm(config: Config) -> None:
-    """Check the algorithm and its options; apart, because algorithms import torch.
+    """Check the algorithm, its options, and that it can learn from the source; apart, because algorithms import torch.
 
     Raises:
         BadInput: with one line.
     """
     _check_part("algorithm", config.algorithm)
     with _building("algorithm", config.algorithm):
-        config.algorithm.build()
+        wanted = config.algorithm.build().learns_from
+    source = config.source
+    if not source.offline or wanted == "anything" or (wanted == "scores" and source.preferences):
+        return
+    expected = "rollouts" if wanted == "rollouts" else "rollouts or source.preferences"
+    given = source.recorded or "source.demonstrations"
+    raise BadInput(f"algorithm: {config.algorithm.factory} learns from {wanted}; expected {expected}, got {given}")
 
 
 def check_model(model: Model) -> None:
@@ -721,13 +734,14 @@ def _check_same_adapter(config: Config, begun: Config) -> None:
                 raise BadInput(f"model.lora.{name}: {value!r}, but the run to resume began with {then[name]!r}")
 
 
-def _check_source(config: Config) -> None:
+def _check_source(config: Config, *, with_data: bool) -> None:
     source, seed = config.source, config.run.seed
     _check_part("source.env", source.env, "task")
     if config.evaluation.env is not None:
         _check_part("evaluation.env", config.evaluation.env, "task")
     if source.recorded:
-        _check_recorded(source)
+        if with_data:
+            _check_recorded(source)
         return
     task = _first_task(source.tasks, seed)
     demonstrators = {"source.demonstrations": source.demonstrations}

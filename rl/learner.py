@@ -74,7 +74,13 @@ class Learner:
 
     def _trained_engine(self, role: Role, resume: Path | None) -> TrainEngine:
         path = self._model_path if resume is None or self._adapter.rank else resume
-        module = load_model(path, role, dtype=torch.float32, adapter=self._adapter)
+        module = load_model(
+            path,
+            role,
+            dtype=torch.float32,
+            adapter=self._adapter,
+            recompute_activations=self._config.recompute_activations,
+        )
         if resume is None:
             return build_engine(module, self._config)
         if self._adapter.rank and role.name == self._policy:

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rl import attention, lora
 from rl.config import Lora
@@ -108,7 +109,14 @@ def hidden_size(config: PreTrainedConfig) -> int:
     return config.get_text_config().hidden_size
 
 
-def load_model(path: str | Path, role: Role, *, dtype: torch.dtype, adapter: Lora = NO_ADAPTER) -> RoleModel:
+def load_model(
+    path: str | Path,
+    role: Role,
+    *,
+    dtype: torch.dtype,
+    adapter: Lora = NO_ADAPTER,
+    recompute_activations: bool = False,
+) -> RoleModel:
     """A role's model with the weights in the folder `path`; a value head and an adapter start at zero.
 
     Args:
@@ -116,10 +124,11 @@ def load_model(path: str | Path, role: Role, *, dtype: torch.dtype, adapter: Lor
         role: what the model is for.
         dtype: of all weights.
         adapter: what is trained in place of the model's own weights, if the role is trained.
+        recompute_activations: keep only what enters each layer, and compute the rest again for the gradient.
 
     Raises:
-        ValueError: the folder does not exist, the model transforms its logits after the head, or it has no such
-            modules as the adapter is for.
+        ValueError: the folder does not exist, the model transforms its logits after the head, cannot recompute its
+            activations, or has no such modules as the adapter is for.
     """
     if not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path}: expected a model folder with config.json")
@@ -137,4 +146,15 @@ def load_model(path: str | Path, role: Role, *, dtype: torch.dtype, adapter: Lor
     model.to(dtype)
     if not role.trained:
         model.eval().requires_grad_(False)
+    elif recompute_activations:
+        _recompute_activations(model.model)
     return model
+
+
+def _recompute_activations(model: PreTrainedModel) -> None:
+    # Reentrant: ZeRO 3 frees gathered weights in between, which the other kind takes for tensors that have changed.
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            # A layer recomputes only in training; what is in it, such as dropout, stays as it is.
+            module.training = True

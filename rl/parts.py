@@ -91,6 +91,7 @@ def learner_config(config: Config) -> LearnerConfig:
             zero_stage=group.zero_stage,
             dtype=group.dtype,
             micro_batch_tokens=group.micro_batch_tokens,
+            recompute_activations=group.recompute_activations,
             seed=config.run.seed,
         )
     except ValueError as error:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
 from rl.models import Outputs, Role
 from rl.sample import Batch, Sample, ScoredGroup
 from rollout.renderer import Renderer
+
+LearnsFrom = Literal["anything", "scores", "rollouts"]
+"""What a source must give: any trajectories; scored ones, such as preferences; ones that our engines sampled."""
 
 Models = Mapping[str, Callable[[Batch], Outputs]]
 """The models of an algorithm's roles by name, without gradient."""
@@ -50,6 +53,11 @@ class ReadsTokens(Protocol):
 
 class Algorithm(Protocol):
     """Turns scored trajectories into a loss."""
+
+    @property
+    def learns_from(self) -> LearnsFrom:
+        """What the source must give."""
+        ...
 
     @property
     def roles(self) -> Sequence[Role]:

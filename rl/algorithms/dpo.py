@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rl.algorithms import Loss, Models, Prepared
+from rl.algorithms import LearnsFrom, Loss, Models, Prepared
 from rl.algorithms.sft import demonstration_sample
 from rl.losses import preference_loss, weighted_nll
 from rl.models import Outputs, Role
@@ -52,6 +52,11 @@ class DPO:
             raise ValueError("sft_coefficient and differing_weight: expected 0 or more")
         if not 0 <= self.label_smoothing < 0.5:
             raise ValueError(f"label_smoothing {self.label_smoothing}: expected 0 or more and less than 0.5")
+
+    @property
+    def learns_from(self) -> LearnsFrom:
+        """Preferences, or groups of rollouts."""
+        return "scores"
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from rewards.types import Score
 from rl.advantages import Credit, check_credit
-from rl.algorithms import Loss, Models, Prepared
+from rl.algorithms import LearnsFrom, Loss, Models, Prepared
 from rl.algorithms.surrogate import num_action_tokens, policy_loss, rollout_sample, sampled, sampling_metrics
 from rl.models import Outputs, Role
 from rl.sample import Batch, Sample, ScoredGroup
@@ -54,6 +54,11 @@ class GroupRelative:
             raise ValueError(f"returns {self.returns!r}: expected 'turn' or 'trajectory'")
         if self.credit == "error" and self.returns == "trajectory":
             raise ValueError("credit 'error' with returns 'trajectory': every token then answers for every reward")
+
+    @property
+    def learns_from(self) -> LearnsFrom:
+        """Its own rollouts."""
+        return "rollouts"
 
     @property
     def roles(self) -> tuple[Role, ...]:

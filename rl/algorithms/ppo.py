@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from rl.advantages import Credit, check_credit, gae, group_baselines, over_turns, token_rewards
-from rl.algorithms import Loss, Models, Prepared
+from rl.algorithms import LearnsFrom, Loss, Models, Prepared
 from rl.algorithms.surrogate import (
     earned_the_same,
     num_action_tokens,
@@ -65,6 +65,11 @@ class PPO:
         check_credit(self.credit)
         if self.group_baseline and self.gamma != 1.0:
             raise ValueError(f"gamma {self.gamma}: expected 1 with group_baseline, which adds up rewards undiscounted")
+
+    @property
+    def learns_from(self) -> LearnsFrom:
+        """Its own rollouts."""
+        return "rollouts"
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rl.algorithms import Loss, Models, Prepared
+from rl.algorithms import LearnsFrom, Loss, Models, Prepared
 from rl.key_tokens import KeyTokens, KeyWeights
 from rl.losses import masked_sum, weighted_nll
 from rl.models import Outputs, Role
@@ -21,6 +21,7 @@ from rollout.trajectory import Trajectory
 class SFT:
     """Weighted negative log-likelihood of the turns that are meant to be learned from."""
 
+    learns_from: LearnsFrom = "anything"
     roles = (Role(name="policy"),)
 
     def __init__(self, *, key_tokens: Mapping[str, Any] | None = None) -> None:

@@ -79,23 +79,20 @@ def check(config: Config, *, with_resources: bool = False, elsewhere: bool = Fal
     Raises:
         BadInput: with one line.
     """
-    skipped = []
-    absent = hub.is_hub(config.model.path) and hub.cached(config.model.path) is None
-    if absent and elsewhere:
-        skipped.append(f"model.path: {config.model.path} is not in this machine's cache; fetched when the run starts")
-    elif absent:
-        hub.fetch(config.model.path)
-    for part in config.in_order():
+    from rl.cluster import check_resources, why_foreign
+
+    foreign = why_foreign(config.ray, config.resources()) if elsewhere else ""
+    absent = _absent(config, elsewhere=elsewhere, is_foreign=bool(foreign))
+    skipped = list(dict.fromkeys(line for lines in absent for line in lines.values()))
+    for part, lines in zip(config.in_order(), absent, strict=True):
         with _named(part, config):
-            configs.check(part, with_model=not (absent and elsewhere))
+            configs.check(part, left_out=lines.keys())
     if config.resume and not can_be_resumed(Path(config.resume)):
         raise BadInput(f"resume: {config.resume} holds no checkpoint")
     if with_resources:
-        from rl.cluster import check_resources, is_without_accelerator
-
-        if elsewhere and is_without_accelerator(config.ray, config.resources()):
+        if foreign:
             skipped.append(
-                f"resources: the run asks for {config.resources()['GPU']:g} GPU, this machine has none; "
+                f"resources: the run asks for {config.resources()['GPU']:g} GPU, {foreign}; "
                 "compared with what there is when the run starts"
             )
         else:
@@ -109,6 +106,34 @@ def check(config: Config, *, with_resources: bool = False, elsewhere: bool = Fal
             learner_config(part)
             rank_config(part)
     return skipped
+
+
+def _absent(config: Config, *, elsewhere: bool, is_foreign: bool) -> list[dict[configs.Left, str]]:
+    """For each part, in their order, what only the machine of the run has, with a line that says so.
+
+    If the run is for this machine, the model is fetched.
+
+    Raises:
+        BadInput: the model cannot be fetched.
+    """
+    found: list[dict[configs.Left, str]] = []
+    name, directory = config.model.path, Path(config.run.directory)
+    for part in config.in_order():
+        lines: dict[configs.Left, str] = {}
+        found.append(lines)
+        if hub.is_hub(name) and hub.cached(name) is None:
+            if elsewhere:
+                lines["model"] = f"model.path: {name} is not in this machine's cache; fetched when the run starts"
+            else:
+                hub.fetch(name)
+        if not is_foreign:
+            continue
+        data = part.source.recorded
+        if data and not Path(data).exists():
+            lines["data"] = f"source: {data} is not on this machine; read when the run starts"
+        if directory.is_absolute() and not directory.parent.exists():
+            lines["directory"] = f"run.directory: {directory.parent} is not on this machine; made when the run starts"
+    return found
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """One rank of a test: a few updates by plain SGD with each engine, so that the change of the weights is the gradient.
 
 Run as a program, because ranks are processes: RANK NUM_RANKS PORT MODEL SAMPLES OUT RUN ..., where a run is
-engine:zero_stage:algorithm:optimizer:dtype, and an algorithm "ppo+lora" trains an adapter.
+engine:zero_stage:algorithm:optimizer:dtype; "ppo+lora" trains an adapter, "ppo+again" recomputes activations.
 """
 
 import importlib
@@ -44,7 +44,8 @@ ALGORITHMS = {
 def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
     """Metrics and gradients of the updates, for a run named as "deepspeed:2:ppo:sgd:fp32"."""
     engine, stage, algorithm, optimizer, dtype = name.split(":")
-    algorithm, _, lora = algorithm.partition("+")
+    algorithm, *marks = algorithm.split("+")
+    lora = "lora" in marks
     module = importlib.import_module(f"rl.{engine}_engine")
     vars(module)["build_optimizer"] = plain_sgd if optimizer == "sgd" else build_optimizer
     config = LearnerConfig(
@@ -56,6 +57,7 @@ def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
         dtype=dtype,  # type: ignore[arg-type]
         max_grad_norm=1e6,
         micro_batch_tokens=64,
+        recompute_activations="again" in marks,
     )
     adapter = Lora(rank=4 if lora else 0)
     learner = Learner(algorithm=ALGORITHMS[algorithm], model_path=model, config=config, adapter=adapter)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rl import config as configs
-from rl.config import BadInput, Config, check, load
+from rl.config import BadInput, Config, check, check_algorithm, load
 
 RECIPE = """
 [run]
@@ -122,7 +122,7 @@ def test_a_bad_value_is_one_line_that_names_the_key(files, override, expected):
 def test_an_unknown_recipe_name_lists_those_shipped():
     message = error_of("ppo_tinny")
     assert message.startswith(
-        "recipe 'ppo_tinny' is not shipped; did you mean ppo_tiny? (shipped: credit_ablation_tiny, deferral_ablation_tiny, "
+        "recipe 'ppo_tinny' is not shipped; did you mean ppo_tiny? (shipped: credit_ablation_tiny, "
     )
 
 
@@ -383,3 +383,22 @@ def test_an_adapter_without_weights_is_refused(adapter):
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(BadInput, match=r"the adapter has no adapter_model\.safetensors"):
         configs.for_model(str(adapter))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "message"),
+    [
+        ("ppo:PPO", "learns from rollouts; expected rollouts, got source.demonstrations"),
+        ("grpo:GRPO", "learns from rollouts; expected rollouts, got source.demonstrations"),
+        ("dpo:DPO", "learns from scores; expected rollouts or source.preferences, got source.demonstrations"),
+    ],
+)
+def test_an_algorithm_that_cannot_learn_from_the_source_is_refused(files, algorithm, message):
+    demonstrations = "source.demonstrations.factory=envs.toolworld:Demonstrator"
+    with pytest.raises(BadInput, match=message):
+        check_algorithm(load(*files, [demonstrations, f"algorithm.factory=rl.algorithms.{algorithm}"]))
+
+
+def test_sft_learns_from_anything(files):
+    for words in ([], ["source.demonstrations.factory=envs.toolworld:Demonstrator"]):
+        check_algorithm(load(*files, [*words, "algorithm.factory=rl.algorithms.sft:SFT"]))

@@ -48,6 +48,28 @@ def test_a_dry_run_says_what_it_cannot_check_here_and_why(capsys, monkeypatch):
     assert "checked but for that" in out
 
 
+@pytest.mark.parametrize("recipe", ["sft_7b", "tl_training_7b", "relign_7b", "ttpa_7b"])
+@pytest.mark.parametrize(("cluster", "num_gpus"), [("one_node", 8), ("multi_node", 16)])
+def test_the_recipes_of_7b_models_are_checked_without_a_gpu(capsys, monkeypatch, recipe, cluster, num_gpus):
+    def nobody_answers() -> None:
+        raise BadInput("no Ray cluster to join")
+
+    monkeypatch.setattr("rl.cluster.local_resources", lambda config: {"CPU": 2.0, "GPU": 0.0})
+    monkeypatch.setattr("rl.cluster._join", nobody_answers)
+    assert main(["train", recipe, cluster, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "not checked: model.path: hub:Qwen/Qwen2.5-7B-Instruct" in out
+    assert f"not checked: resources: the run asks for {num_gpus} GPU, this machine has none" in out
+    assert ("not checked: source: runs/" in out) == (recipe in ("relign_7b", "ttpa_7b"))
+    assert ("not checked: run.directory: /mnt/shared/tether" in out) == (cluster == "multi_node")
+
+
+def test_a_file_that_is_missing_is_refused_where_the_run_could_start(capsys, monkeypatch):
+    monkeypatch.setattr("rl.cluster.local_resources", lambda config: {"CPU": 64.0, "GPU": 8.0})
+    assert main(["train", "relign_7b", "one_node", "first.recipe=", "model.path=hub:owner/tiny", "--dry-run"]) == 2
+    assert "source.preferences: runs/relign_7b/pairs.jsonl" in capsys.readouterr().err
+
+
 def test_a_model_that_cannot_be_fetched_is_one_clear_line(capsys):
     assert main(["train", "ppo_tiny", "model.path=hub:owner/absent"]) == 2
     error = capsys.readouterr().err

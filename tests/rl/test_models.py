@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rl import attention
+from rl.config import Lora
 from rl.models import Role, load_model
 from rl.sample import Sample, pad
 
@@ -78,3 +79,34 @@ def test_a_missing_model_folder_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_frozen_role_has_no_trained_parameters(tiny_model_path: Path) -> None:
     model = load_model(tiny_model_path, Role(name="reference", trained=False), dtype=torch.float32)
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("adapter", [Lora(), Lora(rank=4)])
+def test_recomputed_activations_give_the_same_gradient(
+    tiny_model_path: Path, make_samples: Callable, adapter: Lora
+) -> None:
+    batch = pad(make_samples(3))
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = load_model(
+            tiny_model_path,
+            Role(name="policy", values=True),
+            dtype=torch.float32,
+            adapter=adapter,
+            recompute_activations=recompute,
+        )
+        runs = 0
+
+        def count(*_: object) -> None:
+            nonlocal runs
+            runs += 1
+
+        model.model.base_model.layers[0].mlp.register_forward_hook(count)  # type: ignore[union-attr]
+        outputs = model(batch.token_ids, batch.loss_mask)
+        (outputs["logprobs"].sum() + outputs["values"].sum()).backward()
+        assert runs == (2 if recompute else 1)
+        gradients.append({name: weight.grad for name, weight in model.trained_parameters()})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)

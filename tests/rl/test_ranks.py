@@ -132,6 +132,8 @@ def test_deepspeed_equals_torch_at_every_stage(
         for algorithm in ("sft", "dpo", "ppo", "separate", "sft+lora", "dpo+lora", "ppo+lora")
     }
     runs["deepspeed:0:sft:muon:fp32"] = "torch:0:sft:muon:fp32"
+    runs |= {f"deepspeed:{stage}:ppo+again:sgd:fp32": "torch:0:ppo:sgd:fp32" for stage in (0, 3)}
+    runs["deepspeed:3:ppo+lora+again:sgd:fp32"] = "torch:0:ppo+lora:sgd:fp32"
     samples = make_samples(8)
     parts = [add_reward_streams(samples[:7]), as_pairs(samples)]
     results: dict = {}
