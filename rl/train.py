@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import shutil
 import tempfile
 import time
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from rich.console import Console
 
 from rewards.actor import RewardFailed
@@ -115,10 +116,23 @@ async def _run(config: Config, directory: Path, console: Console, call: calls.Ca
         if isinstance(error.cause, FloatingPointError):
             raise RunFailed(_last_line(error.cause)) from error
         raise
+    except (OutOfMemoryError, RayActorError) as error:
+        raise RunFailed(lost_process(error)) from error
     if interruption.requested:
         console.print(f"interrupted; go on with: tether train {config.recipe} resume={directory}", markup=False)
         return INTERRUPTED
     return 0
+
+
+def lost_process(error: Exception) -> str:
+    """One line for what Ray tells in many of a learner's process that is gone."""
+    text = str(error)
+    if isinstance(error, OutOfMemoryError):
+        used = re.search(r"was ([\d.]+ ?GB used / [\d.]+ ?GB) limit", text)
+        amount = f" ({used[1]})" if used else ""
+        return f"a process of the learner was killed: the machine ran low on memory{amount}"
+    cause = re.search(r"The actor died because .*|.*died unexpectedly.*", text)
+    return f"a process of the learner was lost: {cause[0].strip() if cause else text.strip().splitlines()[0]}"
 
 
 async def _run_part(part: Part, directory: Path, console: Console, interruption: Interruption) -> Session:
