@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urljoin
 
 import regex
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
@@ -206,26 +206,39 @@ def _of_the_same_value(schema: Mapping[str, Json]) -> Iterator[Json]:
 def _validator(schema_json: str) -> Validator:
     # Checking the schema itself costs twenty times as much as using it once, and worlds make new ones all the time.
     # Without a registry of its own a validator would fetch what a schema refers to from the network.
-    return _TimedValidator(
-        json.loads(schema_json), registry=_NOTHING_ELSE, format_checker=Draft202012Validator.FORMAT_CHECKER
-    )
+    return _TimedValidator(json.loads(schema_json), registry=_NOTHING_ELSE, format_checker=_FORMATS)
 
 
 def _pattern(validator: Validator, pattern: str, value: Json, _: Json) -> Iterator[ValidationError]:
     """The keyword `pattern` with a limit of time, which `re` cannot give; `regex` reads more than it, such as `{e}`."""
-    if not validator.is_type(value, "string"):
-        return
+    if validator.is_type(value, "string") and not _matches(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _matches(pattern: str, text: str) -> bool:
     try:
-        found = regex.search(pattern, value, timeout=PATTERN_SECONDS)
+        return regex.search(pattern, text, timeout=PATTERN_SECONDS) is not None
     except TimeoutError:
         message = f"the pattern {pattern!r} cannot be matched with a value within {PATTERN_SECONDS:g} s"
         raise PatternTooSlow(message) from None
-    if not found:
-        yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 _TimedValidator = extend(Draft202012Validator, {"pattern": _pattern})
 _NOTHING_ELSE: Registry = Registry()
+
+
+def _formats() -> FormatChecker:
+    """The formats that jsonschema knows. What a test cannot take, such as a regular expression too large for Python, is
+    a value that does not have the format.
+    """
+    found = FormatChecker(())
+    for name, (test, raises) in Draft202012Validator.FORMAT_CHECKER.checkers.items():
+        expected = (raises,) if isinstance(raises, type) else raises
+        found.checks(name, (*expected, OverflowError, RecursionError))(test)
+    return found
+
+
+_FORMATS = _formats()
 
 
 # The few keywords that nearly all schemas of tools are made of, without jsonschema: a hundred times as fast, and every
@@ -350,7 +363,7 @@ def _add_plain_problems(value: Json, schema: Json, path: list[str | int], found:
             if value not in expected:
                 found.append(_named(ProblemKind.BAD_ENUM, path, f"must be one of {_listed(expected)}"))
         elif key == "format":
-            if not Draft202012Validator.FORMAT_CHECKER.conforms(value, expected):
+            if not _FORMATS.conforms(value, expected):
                 found.append(_named(ProblemKind.BAD_FORMAT, path, f"must be a {expected}"))
         elif key == "items":
             if isinstance(value, list):
@@ -382,11 +395,47 @@ def _unknown(arguments: Mapping[str, Json], parameters: Mapping[str, Json]) -> l
     if "additionalProperties" in parameters or "patternProperties" in parameters:
         return []
     known = parameters.get("properties", {})
+    unknown = [name for name in arguments if name not in known]
+    if unknown and not _COMPOSED.isdisjoint(parameters):
+        unknown = _not_named(unknown, parameters)
     return [
         Problem(kind=ProblemKind.UNKNOWN_ARGUMENT, pointer=_pointer([name]), detail=f"unknown argument {name}")
-        for name in arguments
-        if name not in known
+        for name in unknown
     ]
+
+
+_COMPOSED = frozenset({"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas"})
+"""Keywords by which other schemas speak of the same value."""
+
+
+def _not_named(names: Sequence[str], schema: Mapping[str, Json]) -> list[str]:
+    """Those of `names` that neither the schema of an object nor a schema that it is composed of has a word for."""
+    left = list(names)
+    seen: set[int] = set()
+    waiting: list[Json] = [schema]
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    while waiting and left:
+        part = waiting.pop()
+        if not isinstance(part, Mapping) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        if part is not schema and part.get("additionalProperties", False) is not False:
+            return []
+        left = [name for name in left if not _names(part, name)]
+        waiting.extend(_of_the_same_value(part))
+        waiting.extend(
+            resolver.lookup(reference).contents
+            for reference in (part.get("$ref"), part.get("$dynamicRef"))
+            if isinstance(reference, str)
+        )
+    return left
+
+
+def _names(schema: Mapping[str, Json], name: str) -> bool:
+    """Whether the schema of an object itself has a word for a name."""
+    return name in schema.get("properties", {}) or any(
+        _matches(pattern, name) for pattern in schema.get("patternProperties", {})
+    )
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:
@@ -402,9 +451,9 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
                         kind=ProblemKind.MISSING_ARGUMENT, pointer=_pointer([*path, name]), detail=f"missing {name}"
                     )
         case "additionalProperties" | "unevaluatedProperties":
-            known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
+            own = error.schema if isinstance(error.schema, Mapping) else {}
             for name in instance:
-                if name not in known:
+                if not _names(own, name):
                     yield Problem(
                         kind=ProblemKind.UNKNOWN_ARGUMENT,
                         pointer=_pointer([*path, name]),
@@ -425,12 +474,24 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
 
 
 def _alternative_kind(error: ValidationError) -> ProblemKind:
-    """The kind of the alternative that came closest: any other fault means that a branch had the right type."""
-    inner = {problem.kind for context in error.context or () for problem in _problems(context)}
-    for kind in (ProblemKind.BAD_ENUM, ProblemKind.BAD_FORMAT):
-        if kind in inner:
-            return kind
-    return ProblemKind.BAD_TYPE if inner else ProblemKind.BAD_FORMAT
+    """The kind of the alternative that came closest: any fault but that of its own type means that its type was right."""
+    inner = {
+        problem.kind
+        for context in error.context or ()
+        if context.validator != "type" or context.relative_path
+        for problem in _problems(context)
+    }
+    none = ProblemKind.BAD_TYPE if error.context else ProblemKind.BAD_FORMAT
+    return next((kind for kind in _CLOSEST if kind in inner), none)
+
+
+_CLOSEST = (
+    ProblemKind.BAD_ENUM,
+    ProblemKind.BAD_FORMAT,
+    ProblemKind.BAD_TYPE,
+    ProblemKind.UNKNOWN_ARGUMENT,
+    ProblemKind.MISSING_ARGUMENT,
+)
 
 
 def _named(kind: ProblemKind, path: list[str | int], detail: str) -> Problem:

@@ -228,3 +228,43 @@ def test_a_pattern_that_takes_for_ever_on_a_value_is_not_the_fault_of_the_value(
     assert [problem.kind for problem in check({"code": "b"}, schema)] == [ProblemKind.BAD_FORMAT]
     with pytest.raises(PatternTooSlow, match=r"within 0\.05 s"):
         check({"code": "a" * 60 + "b"}, schema)
+
+
+COMPOSED = {
+    "a reference": {"$ref": "#/$defs/x", "$defs": {"x": {"properties": {"a": {"type": "string"}}}}},
+    "all of": {"properties": {"b": {}}, "allOf": [{"properties": {"a": {"type": "string"}}}]},
+    "one of": {"oneOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"c": {}}, "required": ["c"]}]},
+    "a pattern": {"allOf": [{"patternProperties": {"^a$": {"type": "string"}}}]},
+    "an open part": {"allOf": [{"additionalProperties": {"type": "string"}}]},
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_an_argument_that_a_part_of_the_schema_names_is_known(name):
+    schema = {"type": "object", **COMPOSED[name]}
+    check_schema(schema)
+    assert check({"a": "x"}, schema) == []
+    assert "bad_type" in [problem.kind for problem in check({"a": 1}, schema)]
+    unknown = [problem.pointer for problem in check({"a": "x", "zz": "y"}, schema)]
+    assert unknown == ([] if name == "an open part" else ["/zz"])
+
+
+def test_a_name_that_a_pattern_allows_is_not_unknown():
+    schema = {"type": "object", "patternProperties": {"^x": {}}, "additionalProperties": False}
+    assert [(p.kind, p.pointer) for p in check({"x1": 1, "zz": 2}, schema)] == [("unknown_argument", "/zz")]
+
+
+def test_alternatives_that_ask_for_one_of_two_arguments_lack_one():
+    either = {"type": "object", "properties": {"a": {}, "b": {}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}
+    assert [(p.kind, p.pointer) for p in check({}, either)] == [("missing_argument", "")]
+    address = {"anyOf": [{"type": "string"}, {"type": "object", "required": ["street"]}]}
+    within = {"type": "object", "properties": {"to": address}}
+    assert [(p.kind, p.pointer) for p in check({"to": {}}, within)] == [("missing_argument", "/to")]
+    assert [(p.kind, p.pointer) for p in check({"to": 5}, within)] == [("bad_type", "/to")]
+
+
+@pytest.mark.parametrize("value", ["a{99999999999999999999}", "(" * 3000, "("])
+@pytest.mark.parametrize("more", [{}, {"minLength": 0}])
+def test_what_no_regular_expression_can_be_made_of_is_a_bad_one(value, more):
+    schema = {"type": "object", "properties": {"r": {"type": "string", "format": "regex", **more}}}
+    assert [(p.kind, p.pointer) for p in check({"r": value}, schema)] == [("bad_format", "/r")]
