@@ -474,7 +474,7 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
 
 
 def _alternative_kind(error: ValidationError) -> ProblemKind:
-    """The kind of the alternative that came closest: any fault but that of its own type means that its type was right."""
+    """The kind of the alternative that came closest: where its own type is no fault, it is right."""
     inner = {
         problem.kind
         for context in error.context or ()

@@ -19,6 +19,7 @@ from rewards.grounding import Context, context_before, ungrounded_places, ungrou
 from rewards.matching import (
     Difference,
     ExactMatching,
+    alternatives,
     differences,
     identical,
     normalise,
@@ -444,7 +445,8 @@ class _Judge:
             for i, wanted in enumerate(self.reference[:j])
             if wanted.name not in DEFERRALS and i not in self.matching.call_of
         ]
-        return all(i in self.turn_attempted for i in before) and not (before and self._is_right(call, j, tool))
+        # A right call would have been matched, had it been its turn.
+        return all(i in self.turn_attempted for i in before) and not self._is_right(call, j, tool)
 
     def _judge_tool(self, position: int, call: ToolCall, j: int | None, *, duplicate: bool) -> None:
         """An offered tool that is not what the reference holds."""
@@ -457,7 +459,9 @@ class _Judge:
         if not serving or unserved:
             self._report(ErrorKind.IRRELEVANT_TOOL, position, detail=f"{call.name} cannot serve the request")
         elif j is not None:
-            self._report(ErrorKind.WRONG_TOOL, position, detail=f"expected {self.reference[j].name}")
+            wanted = self.reference[j].name
+            detail = f"expected {wanted}" if wanted != call.name else f"{wanted} was called before its turn"
+            self._report(ErrorKind.WRONG_TOOL, position, detail=detail)
         elif not duplicate:
             self._report(ErrorKind.EXTRA_CALL, position, detail=f"{call.name}: a call too many")
 
@@ -567,16 +571,26 @@ def _presumed_reference(kind: str) -> tuple[ToolCall, ...]:
     return ()
 
 
-def _missing(call: ToolCall) -> frozenset[str]:
-    names = call.arguments.get("missing")
-    if not isinstance(names, (list, tuple)):
+def _missing(wanted: ToolCall) -> frozenset[str]:
+    """What a deferral of the reference asks for, in any of its alternatives."""
+    return frozenset().union(*_accepted_missing(wanted))
+
+
+def _accepted_missing(wanted: ToolCall) -> list[frozenset[str]]:
+    names = wanted.arguments.get("missing")
+    accepted = alternatives(names)
+    return [_names(names)] if accepted is None else list(map(_names, accepted))
+
+
+def _names(value: Json) -> frozenset[str]:
+    if not isinstance(value, (list, tuple)):
         return frozenset()
-    return frozenset(normalise(name) for name in names if isinstance(name, str))
+    return frozenset(normalise(name) for name in value if isinstance(name, str))
 
 
 def same_missing(call: ToolCall, wanted: ToolCall) -> bool:
     """Whether a deferral asks for what is due; a reference that names nothing accepts every question."""
-    return "missing" not in wanted.arguments or _missing(call) == _missing(wanted)
+    return "missing" not in wanted.arguments or _names(call.arguments.get("missing")) in _accepted_missing(wanted)
 
 
 def _is_right_deferral(call: ToolCall, wanted: ToolCall, tool: ToolSpec) -> bool:

@@ -181,6 +181,17 @@ def test_order_counts_only_where_the_task_says_so(build):
     assert judge(build.play(fixed, *calls[::-1], calls[1], build.finish())).success
 
 
+def test_calls_of_one_message_in_the_wrong_order_are_an_error(build):
+    calls = [call("find_hotel", city="Oslo"), call("pay_bill", bill_id="B7")]
+    task = build.task(*calls, request="hotel in Oslo, pay B7", ordered=True)
+    verdict = judge(build.play(task, calls[::-1], build.finish()))
+    assert [(error.call, error.kind, error.detail) for error in verdict.errors] == [
+        (0, ErrorKind.WRONG_TOOL, "pay_bill was called before its turn")
+    ]
+    assert not verdict.success
+    assert not judge(build.play(task, calls, build.finish())).errors
+
+
 def test_a_later_right_call_of_an_ordered_message_is_right_beside_a_wrong_one(build):
     task = build.task(
         call("find_hotel", city="Oslo"), call("pay_bill", bill_id="B7"), request="Oslo, B7, Rome", ordered=True
@@ -283,6 +294,17 @@ def test_lucky_guess_is_a_guess_and_the_call_is_due_again_after_the_question(bui
 def test_question_and_guess_in_one_message_is_a_guess(build):
     trajectory = build.play(missing_task(build), [build.ask("city"), call("book_flight", **OSLO)], build.finish())
     assert found(trajectory) == [(0, 1, "missed_deferral", None), (0, 1, "ungrounded_value", "/city")]
+
+
+def test_a_reference_may_accept_several_questions(build):
+    question = build.call("talk_to_user", missing={"any_of": [["city"], ["days", "city"]]})
+    task = build.task(question, kind=TaskKind.MISSING_ARGUMENT, request="Book a flight")
+    for asked in (["city"], ["city", "days"]):
+        assert found(build.play(task, build.ask(*asked))) == []
+    (error,) = classify(build.play(task, build.ask("days")))
+    assert (error.kind, error.argument, error.detail) == ("wrong_value", "/missing", "what is missing: city, days")
+    guess = build.play(task, call("book_flight", city="Rome", days=3))
+    assert (0, 0, "ungrounded_value", "/city") in found(guess)
 
 
 def test_call_without_the_missing_argument_is_missed_deferral_and_missing_argument(build):
