@@ -152,7 +152,7 @@ class ErrorReward:
 
         Reference calls beyond the number of calls made are worth `never_called`. A deferral that was missed is judged
         by the calls that missed it, and is not one more of the reference calls. Where no call is right and none was
-        made, that is worth as much as a right call.
+        made, that is worth as much as a right call, unless a faulty `finish` was, which costs its row.
         """
         reference = trajectory.task.reference
         if reference is None:
@@ -172,7 +172,7 @@ class ErrorReward:
                 num_wanted -= sum(reference[j].name in DEFERRALS for j in verdict.open)
         num = max(num_made, num_wanted)
         total += table["never_called"] * (num - num_made)
-        return Reply(value=total / num if num else table["right"])
+        return Reply(value=total / num if num else total or table["right"])
 
 
 def row_of(errors: Sequence[CallError], table: Mapping[str, float]) -> str | None:

@@ -18,7 +18,16 @@ from envs.record import record
 from envs.schema import check
 from envs.types import Json, ToolCall, ToolSpec
 from rewards.classify import Verdict, by_name, judge, same_missing
-from rewards.matching import alternatives, best_pairs, differences, identical, may_be_omitted, normalise, same_value
+from rewards.matching import (
+    alternatives,
+    best_pairs,
+    differences,
+    identical,
+    may_be_omitted,
+    normalise,
+    pointer,
+    same_value,
+)
 from rewards.moments import same_date
 from rewards.replies import UNKNOWN_REFERENCE, Made, Reply, is_right, made_calls, per_turn, unscored, why_unscored
 from rewards.types import Score
@@ -132,7 +141,8 @@ class _Parts:
             and not may_be_omitted(value)
             and not (same and self._is_default(name, value, tool))
         ]
-        self.refused = {problem.pointer[1:].split("/", 1)[0] for problem in check(arguments, tool.parameters)}
+        places = {problem.pointer[1:].split("/", 1)[0] for problem in check(arguments, tool.parameters)}
+        self.refused = {name for name in arguments if pointer(name)[1:] in places}
         self.values = {name: _worth(arguments[name], wanted[name], properties.get(name)) for name in self.shared}
 
     def _is_free(self, name: str, tool: ToolSpec) -> bool:

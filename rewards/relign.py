@@ -143,6 +143,6 @@ class RelignReward:
         num = max(len(trajectory.turns[0].message.calls), len(reference or ()))
         if not num:
             return Reply(value=None, unscored="no call") if reference is None else Reply(value=WORTH[CLEAN])
-        if not verdict.errors and not verdict.deferrals and len(verdict.matches) == num:
+        if not verdict.errors and len(verdict.matches) == num == verdict.num_calls:
             return Reply(value=WORTH[CLEAN])
         return Reply(value=sum(WORTH.get(one.label, 0.0) for one in labels(trajectory, verdict)) / num)

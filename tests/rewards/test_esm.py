@@ -85,6 +85,13 @@ def test_values_are_compared_by_what_they_mean(schema, made, wanted):
     assert esm_terms(call("f", a=made), call("f", a=wanted), tool(a=schema)).value == 1.0
 
 
+@pytest.mark.parametrize("name", ["a/b", "a~b"])
+def test_a_wrong_type_is_seen_under_any_name(name):
+    one = ToolSpec(name="f", parameters={"type": "object", "properties": {name: INTEGER}})
+    terms = esm_terms(call("f", **{name: "x"}), call("f", **{name: 1}), one)
+    assert (terms.type, terms.error) == (0.0, EsmClass.WRONG_TYPE)
+
+
 def test_a_date_that_may_be_two_days_is_not_taken_for_one_and_arrays_keep_their_order():
     date, array = {"type": "string", "format": "date"}, {"type": "array"}
     assert esm_terms(call("f", a="01/03/2026"), call("f", a="2026-03-01"), tool(a=date)).value == 0.0

@@ -101,3 +101,15 @@ def test_what_needs_a_reference_says_so(build, name):
     trajectory = build.play(task, RIGHT)
     found = scheme(name).reply(trajectory, judge(trajectory))
     assert (found.value, found.unscored) == (None, "the reference is unknown")
+
+
+def test_a_finish_that_the_reference_demands_is_an_action_and_no_clean_call(build):
+    finish = build.finish()
+    assert reply(build, "relign", [finish], [finish]) == 0.5
+    assert reply(build, "relign", [RIGHT, finish], [RIGHT, finish]) == 0.75
+
+
+def test_a_faulty_finish_where_no_call_is_right_costs_its_row(build):
+    assert reply(build, "tl_monotone", [], [build.finish()]) == 1.0
+    assert reply(build, "tl_monotone", [], [call("finish", answer=5)]) == -0.25
+    assert reply(build, "tl_monotone", [], [call("finish")]) == -0.5
