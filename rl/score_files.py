@@ -372,6 +372,9 @@ def scored_chunks(
         scheme_name: one of `rewards.schemes.SCHEMES`.
         skip_bad: go on after a line that cannot be scored.
         num_jobs: processes.
+
+    Raises:
+        Unreadable: as `chunks`, after all that could be read was scored.
     """
     if num_jobs == 1:
         score, reader = scheme(scheme_name), RecordReader()
@@ -385,15 +388,21 @@ def scored_chunks(
         num_jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(scheme_name, skip_bad)
     ) as pool:
         under_way: deque[tuple[Chunk, Any]] = deque()
+        broken: Unreadable | None = None
         try:
-            for chunk in pieces:
-                under_way.append((chunk, pool.submit(_work, chunk)))
-                if len(under_way) > 2 * num_jobs:
-                    first, future = under_way.popleft()
-                    yield first, future.result()
+            try:
+                for chunk in pieces:
+                    under_way.append((chunk, pool.submit(_work, chunk)))
+                    if len(under_way) > 2 * num_jobs:
+                        first, future = under_way.popleft()
+                        yield first, future.result()
+            except Unreadable as error:
+                broken = error  # What came before is still to be scored.
             while under_way:
                 first, future = under_way.popleft()
                 yield first, future.result()
+            if broken is not None:
+                raise broken
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

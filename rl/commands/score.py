@@ -55,9 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     console, errors = make_console(), make_console(stderr=True)
     sums = _Sums()
     started = time.monotonic()
+    unit = 1 if path.suffix == ".parquet" else 1 << 20
     try:
-        unit = 1 if path.suffix == ".parquet" else 1 << 20
         num_units = -(-size(path) // unit)
+    except Unreadable as error:
+        raise BadInput(str(error)) from error
+    try:
         with output(out) as file, make_progress(console) as progress:
             bar = progress.add_task("rows" if unit == 1 else "MiB", total=num_units)
             pieces = scored_chunks(chunks(path), arguments.scheme, skip_bad=arguments.skip_bad, num_jobs=arguments.jobs)

@@ -142,16 +142,21 @@ def test_a_line_that_is_too_long_is_skipped_as_a_whole(tmp_path, small_chunks, m
     assert f"{path}:2: longer than" in capsys.readouterr().err
 
 
-def test_a_file_that_breaks_off_ends_with_what_was_scored(tmp_path, small_chunks, capsys):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_file_that_breaks_off_ends_with_what_was_scored(tmp_path, small_chunks, capsys, jobs):
     import random
 
     cities = random.Random(0)
     text = "\n".join(json.dumps(record(n, str(cities.random()))) for n in range(200))
     path = tmp_path / "in.jsonl.gz"
     path.write_bytes(gzip.compress(text.encode())[:-2000])
-    assert main(["score", str(path), "--out", str(tmp_path / "out.jsonl"), "--skip-bad"]) == 2
+    assert main(["score", str(path), "--out", str(tmp_path / "out.jsonl"), "--skip-bad", "--jobs", jobs]) == 2
     found = read(tmp_path / "out.jsonl")
-    assert 0 < len(found) < 200
+    with gzip.open(path) as file, pytest.raises(EOFError):
+        num_readable = 0
+        for num_readable, _ in enumerate(file, start=1):  # noqa: B007
+            pass
+    assert 0 < len(found) == num_readable < 200
     assert f"the {len(found)} lines scored before" in capsys.readouterr().err
     (tmp_path / "no.jsonl.gz").write_text("no gzip")
     assert main(["score", str(tmp_path / "no.jsonl.gz"), "--out", str(tmp_path / "out.jsonl")]) == 2
@@ -176,6 +181,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, monkeypatch, capsys, 
     assert main(["score", *words]) == 2
     error = capsys.readouterr().err
     assert expected in error and len(error.strip().splitlines()) == 1
+    assert "scored before" not in error
     assert (tmp_path / "in.jsonl").read_text() == "{}"
 
 
