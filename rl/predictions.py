@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from envs.actions import ACTIONS, CHANGE_TOOLS, DEFERRALS, TALK_TO_USER
+from envs.actions import ACTIONS, CHANGE_TOOLS, DEFERRALS
 from envs.benchmarks.episode import SingleTurnEnv
 from envs.benchmarks.records import read_records
 from envs.types import Call, Json, Message, Task, ToolCall, ToolResult, ToolSpec, ToolStatus
-from rewards.gold import gold_calls
+from rewards.gold import gold_calls, in_full
 from rollout.endpoint import message_of_endpoint
 from rollout.parsers import PARSERS
 from rollout.recorded import shown
@@ -138,7 +138,7 @@ def gold_trajectory(task: Task) -> Trajectory:
     messages: list[list[ToolCall]] = [[]]
     for call in gold_calls(task):
         if call.name in DEFERRALS:
-            messages += [[_complete(call)], []]
+            messages += [[in_full(call, task)], []]
         else:
             messages[-1].append(call)
     written = [calls for calls in messages if calls] or [[]]
@@ -159,13 +159,6 @@ def gold_trajectory(task: Task) -> Trajectory:
 def _numbered(calls: Sequence[ToolCall], turn: int) -> Message:
     numbered = tuple(replace(call, call_id=f"call_{turn}_{number}") for number, call in enumerate(calls))
     return Message(role="assistant", calls=numbered)
-
-
-def _complete(call: ToolCall) -> ToolCall:
-    """A deferral of a reference, which leaves the free text out, as it would be made."""
-    if call.name == TALK_TO_USER:
-        return replace(call, arguments={"question": "?", "missing": [], **call.arguments})
-    return replace(call, arguments={"reason": "", **call.arguments})
 
 
 def _is_change(call: Call) -> bool:

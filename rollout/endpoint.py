@@ -116,12 +116,18 @@ def message_of_endpoint(message: Mapping[str, Json], start: int = 0) -> Message:
         message: `content` and `tool_calls`.
         start: number of the first call, for those without an id.
     """
-    content = message.get("content")
     return Message(
         role="assistant",
-        content=content if isinstance(content, str) else "",
+        content=_text(message.get("content")),
         calls=tuple(_calls(message.get("tool_calls"), start)),
     )
+
+
+def _text(content: Json) -> str:
+    """The words of a message: a text, or parts of which some are text."""
+    if isinstance(content, (list, tuple)):
+        return "".join(_text(part.get("text")) for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
 
 
 def _calls(entries: Json, start: int) -> Iterator[Call]:

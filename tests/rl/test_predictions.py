@@ -71,6 +71,12 @@ def test_recorded_results_are_kept(tmp_path):
     assert trajectory.turns[0].results[0].content == "sun"
 
 
+def test_words_in_parts_are_kept(tmp_path):
+    parts = [{"type": "text", "text": "I "}, {"type": "refusal", "refusal": "no"}, {"type": "text", "text": "cannot."}]
+    (trajectory,) = read(tmp_path, {"id": ID, "messages": [{"role": "assistant", "content": parts}]})
+    assert trajectory.turns[0].message.content == trajectory.outcome.answer == "I cannot."
+
+
 def test_the_actions_count_as_offered_only_when_told(tmp_path):
     record = {"id": ID, "calls": [{"name": "talk_to_user", "arguments": {"question": "?", "missing": []}}]}
     (plain,) = read(tmp_path, record)
