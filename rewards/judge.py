@@ -261,7 +261,7 @@ class Judge:
         except APIStatusError as error:
             self._pay(messages, "", {})
             return None, f"status {error.status_code}", error.status_code in (408, 409, 429) or error.status_code >= 500
-        except (OpenAIError, ValueError) as error:
+        except (OpenAIError, ValueError, RecursionError) as error:
             self._pay(messages, "", {})
             return None, f"{type(error).__name__}: no completion", True
         text = _text_of(body)

@@ -58,7 +58,7 @@ def _values(path: Path, text: str) -> Iterator[tuple[int, Json]]:
 def _parsed(path: Path, number: int, text: str) -> Json:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}:{number}: not JSON ({error}); expected one JSON object a line") from error
 
 

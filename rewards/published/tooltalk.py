@@ -127,7 +127,7 @@ def _answer(result: ToolResult | None) -> Mapping[str, Json] | None:
     """The answer of the service; None if the trajectory does not have it."""
     try:
         value = json.loads(result.content) if result is not None else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and value.keys() == {"response", "exception"} else None
 
@@ -181,10 +181,16 @@ def _finds_the_same(things: str, key: str) -> Rule:
             return None
         if answer["response"] is None or call["response"] is None:
             return False
-        found = {thing[key] for thing in answer["response"][things]}
+        found = _keys_in(answer["response"], things, key)
         return all(thing[key] in found for thing in call["response"][things])
 
     return rule
+
+
+def _keys_in(response: Json, things: str, key: str) -> list[Json]:
+    """The keys of what a service found; of an answer in another form than the service's, none."""
+    found = response.get(things) if isinstance(response, dict) else None
+    return [thing.get(key) for thing in found if isinstance(thing, dict)] if isinstance(found, list) else []
 
 
 def _same_reminders(

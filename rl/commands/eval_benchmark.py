@@ -184,6 +184,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--limit {arguments.limit}: expected at least 1")
     if arguments.concurrency < 1:
         raise BadInput(f"--concurrency {arguments.concurrency}: expected at least 1")
+    if arguments.retries < 0:
+        raise BadInput(f"--retries {arguments.retries}: expected at least 0")
+    if not arguments.timeout > 0:
+        raise BadInput(f"--timeout {arguments.timeout:g}: expected more than 0")
 
 
 def _check_out(out: Path) -> None:

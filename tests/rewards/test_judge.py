@@ -197,6 +197,12 @@ def test_an_endpoint_that_is_not_there_is_given_up(endpoint):
     assert ask(endpoint, url="no url", max_retries=0)[0] == [None]
 
 
+def test_an_answer_that_is_nested_too_deeply_is_given_up(endpoint):
+    endpoint.reply = lambda request: (200, "[" * 100_000)
+    (answer,), judge = ask(endpoint, max_retries=0)
+    assert answer is None and sum(judge.failures.values()) == 1
+
+
 def test_after_failures_in_a_row_no_more_is_asked(endpoint, caplog):
     endpoint.replies((400, {"error": "x"}))
 

@@ -140,6 +140,8 @@ def test_gold_is_a_self_test(folder, capsys):
         (["--predictions", "gold", "--tasks", "heldout"], "--tasks and --benchmark both name tasks"),
         (["--predictions", "gold", "--subset", "G9"], "has no subset 'G9': expected some of G1_solvable"),
         (["--predictions", "gold", "--limit", "0"], "--limit 0: expected at least 1"),
+        (["http://localhost:1/v1", "--model", "m", "--retries", "-1"], "--retries -1: expected at least 0"),
+        (["http://localhost:1/v1", "--model", "m", "--timeout", "0"], "--timeout 0: expected more than 0"),
     ],
 )
 def test_bad_arguments_are_told_in_one_line(folder, capsys, words, message):

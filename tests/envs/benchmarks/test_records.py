@@ -26,6 +26,14 @@ def test_a_broken_line_is_named_with_its_file_and_number(tmp_path):
         list(read_records(path))
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_what_python_cannot_read_is_named_with_its_file_and_number(tmp_path, value):
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{{"id": 1}}\n{{"id": {value}}}\n')
+    with pytest.raises(ValueError, match=r"x\.jsonl:2: not JSON"):
+        list(read_records(path))
+
+
 def test_a_missing_file_and_a_missing_field_say_what_was_expected(tmp_path):
     with pytest.raises(ValueError, match=r"nothing: no such file; expected it with one of \.jsonl\.gz"):
         find_file(tmp_path, "nothing")

@@ -168,3 +168,10 @@ def test_recorded_conversations_have_every_figure_at_one(benchmark_data, subset)
         figures = METRIC.total(records)
         assert figures["num_undecided_calls"] == figures["bad_action_rate"] == 0.0
         assert figures["precision"] == figures["recall"] == figures["success_rate"] == 1.0
+
+
+@pytest.mark.parametrize("response", ["none", {}, {"events": "e"}, {"events": ["e", {}, {"event_id": ["e"]}]}, [1]])
+def test_an_answer_in_another_form_finds_nothing(response):
+    answer = {"response": response, "exception": None}
+    figures = METRIC.total([scored(turn(FOUND), ("QueryCalendar", {"start_time": "2"}, answer))])
+    assert figures["recall"] == 0.0
