@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
@@ -22,6 +24,10 @@ from envs.types import Json, ToolSpec
 
 PATTERN_SECONDS = 1.0
 """Processor time that the `pattern` of one value may take: some patterns take for ever on some values."""
+
+MAX_REPEATS = 100_000
+"""Of a part of a pattern; ten million take half a minute, and gigabytes."""
+_REPEATED = re.compile(r"\{(\d+)")
 
 
 class PatternTooSlow(ValueError):
@@ -115,7 +121,9 @@ def type_name(schema: Mapping[str, Json]) -> str:
 def _prove_schema(schema_json: str) -> None:
     schema = json.loads(schema_json)
     try:
-        Draft202012Validator.check_schema(schema)
+        Draft202012Validator.check_schema(schema, format_checker=_FORMATS)
+        if '"pattern"' in schema_json:
+            _prove_patterns(schema)
         if '"$id"' in schema_json:
             _prove_ids(schema)
         if '"$ref"' in schema_json or '"$dynamicRef"' in schema_json:
@@ -124,6 +132,24 @@ def _prove_schema(schema_json: str) -> None:
         raise ValueError(f"not a JSON schema: {error.message} at {error.json_path}") from error
     except RecursionError as error:
         raise ValueError("not a JSON schema that can be used: nested too deeply") from error
+
+
+def _prove_patterns(schema: Json) -> None:
+    """`regex` refuses a few patterns that `re` and with it `Draft202012Validator.check_schema` take, such as `{e}`, and
+    writes out what is repeated a number of times, within what is repeated too.
+
+    Raises:
+        ValueError: one cannot be used.
+    """
+    for node in _nodes(schema):
+        pattern = node.get("pattern") if isinstance(node, dict) else None
+        if isinstance(pattern, str):
+            if math.prod(int(number) or 1 for number in _REPEATED.findall(pattern)) > MAX_REPEATS:
+                raise ValueError(f"not a JSON schema that can be used: pattern {pattern!r} repeats too often")
+            try:
+                regex.compile(pattern)
+            except regex.error as error:
+                raise ValueError(f"not a JSON schema that can be used: pattern {pattern!r}: {error}") from error
 
 
 def _prove_ids(schema: Json) -> None:
@@ -211,16 +237,15 @@ def _validator(schema_json: str) -> Validator:
 
 def _pattern(validator: Validator, pattern: str, value: Json, _: Json) -> Iterator[ValidationError]:
     """The keyword `pattern` with a limit of time, which `re` cannot give; `regex` reads more than it, such as `{e}`."""
-    if validator.is_type(value, "string") and not _matches(pattern, value):
-        yield ValidationError(f"{value!r} does not match {pattern!r}")
-
-
-def _matches(pattern: str, text: str) -> bool:
+    if not validator.is_type(value, "string"):
+        return
     try:
-        return regex.search(pattern, text, timeout=PATTERN_SECONDS) is not None
+        found = regex.search(pattern, value, timeout=PATTERN_SECONDS)
     except TimeoutError:
         message = f"the pattern {pattern!r} cannot be matched with a value within {PATTERN_SECONDS:g} s"
         raise PatternTooSlow(message) from None
+    if not found:
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 _TimedValidator = extend(Draft202012Validator, {"pattern": _pattern})
@@ -434,7 +459,7 @@ def _not_named(names: Sequence[str], schema: Mapping[str, Json]) -> list[str]:
 def _names(schema: Mapping[str, Json], name: str) -> bool:
     """Whether the schema of an object itself has a word for a name."""
     return name in schema.get("properties", {}) or any(
-        _matches(pattern, name) for pattern in schema.get("patternProperties", {})
+        re.search(pattern, name) for pattern in schema.get("patternProperties", {})
     )
 
 

@@ -268,3 +268,15 @@ def test_alternatives_that_ask_for_one_of_two_arguments_lack_one():
 def test_what_no_regular_expression_can_be_made_of_is_a_bad_one(value, more):
     schema = {"type": "object", "properties": {"r": {"type": "string", "format": "regex", **more}}}
     assert [(p.kind, p.pointer) for p in check({"r": value}, schema)] == [("bad_format", "/r")]
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 3000, "(", "{e}", "((a{1000}){1000}){1000}"])
+def test_a_pattern_that_cannot_be_used_is_refused(pattern):
+    with pytest.raises(ValueError, match="not a JSON schema"):
+        check_schema({"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}})
+
+
+def test_a_pattern_may_count():
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^[a-z]{2}([0-9]{3}){0,4}$"}}}
+    check_schema(schema)
+    assert check({"a": "ab123456"}, schema) == []

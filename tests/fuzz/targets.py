@@ -28,7 +28,7 @@ WORDS = (
     "Oslo", "oslo ", "", "3", "three", "2026-03-01", "March 1, 2026", "01/02/03", "next week", "12:30", "5 km", "50%",
     "USD", "NY", "a/b~c", "page", "limit", "\uff2f\uff33", "\u6771\u4eac", "\ud800", "x" * 300, "true", "null", "[]",
     "any_of", "1e400", "-0", "12pm", "twenty-one", "$3.50", "Europe/Oslo", "1,000", "1.000,5",
-    "\u0661", "\u00b2", "\u2460",
+    "\u0661", "\u00b2", "\u2460", "a{" + "9" * 20 + "}", "(" * 3000,
 )  # fmt: skip
 NAMES = ("f", "g", "f", "g", "finish", "talk_to_user", "change_tools", "", "\u00fc", "a b", "a.b")
 KEYS = ("a", "b", "c", "a/b", "a~b", "city", "page", "missing", "question", "answer", "reason", "", "any_of")
@@ -115,7 +115,7 @@ class Source:
             case "format":
                 return self.pick(("date", "date-time", "email", "uri", "regex", "ipv4", "uuid", "idn-hostname", "x"))
             case "pattern":
-                return self.pick(("^a", "[", "\\d+", "(?i)x", "\\p{L}"))
+                return self.pick(("^a", "[", "\\d+", "(?i)x", "\\p{L}", "{e}", "a{" + "9" * 20 + "}", "(" * 3000))
             case "$ref" | "$dynamicRef":
                 return self.pick(("#", "#/$defs/a", "#/properties/a", "#a", "http://127.0.0.1:9/x", "x.json", "#/nope"))
             case "$id":
