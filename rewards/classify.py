@@ -222,7 +222,10 @@ class _Judge:
         if self.known and not failed:
             for j in still_open:
                 if j not in self.attempted and j not in unsayable:
-                    self._report(ErrorKind.MISSING_CALL, None, detail=f"{self.reference[j].name} was never called")
+                    name = self.reference[j].name
+                    again = any(self.reference[i].name == name for i in matched)
+                    detail = f"{name} was called too few times" if again else f"{name} was never called"
+                    self._report(ErrorKind.MISSING_CALL, None, detail=detail)
         pairs = sorted([(self.calls[made].turn, self.calls[made].call, j) for j, made in matched.items()])
         return Verdict(
             errors=tuple(self.errors),

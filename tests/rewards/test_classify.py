@@ -170,6 +170,13 @@ def test_wrong_calls_of_one_message_are_compared_with_the_calls_they_fit_best(bu
     ]
 
 
+def test_a_missing_call_of_a_tool_that_was_called_says_so(build):
+    calls = [call("find_hotel", city="Oslo"), call("find_hotel", city="Rome"), call("pay_bill", bill_id="B7")]
+    task = build.task(*calls, kind=TaskKind.PARALLEL, request="hotels in Oslo and Rome, pay B7")
+    errors = classify(build.play(task, calls[0], build.finish()))
+    assert [error.detail for error in errors] == ["find_hotel was called too few times", "pay_bill was never called"]
+
+
 def test_order_counts_only_where_the_task_says_so(build):
     calls = [call("find_hotel", city="Oslo"), call("pay_bill", bill_id="B7")]
     free = build.task(*calls, request="hotel in Oslo, pay B7")
