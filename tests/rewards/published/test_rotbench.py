@@ -8,7 +8,7 @@ import pytest
 
 from envs.benchmarks.rotbench import BENCHMARK, LEVELS
 from envs.types import MalformedCall, Message, Task, ToolCall
-from rewards.published.rotbench import CORRECTED, METRIC, Accepted, stages
+from rewards.published.rotbench import CORRECTED, METRIC, PUBLISHED, Accepted, stages
 from rollout.trajectory import Trajectory
 from rollout.unrendered import unrendered
 
@@ -130,13 +130,13 @@ def test_stages_equal_the_definition_on_every_record_for_gold_and_for_mutated_ca
         for gold in task.facts["benchmark"]["accepted"]:
             call = ToolCall(name=gold["name"], arguments=gold["arguments"])
             for change, other in {"gold": call, **mutated(call, dice)}.items():
-                for metric in (METRIC, CORRECTED):
+                for metric in (PUBLISHED, CORRECTED):
                     found = metric.record(made(task, other))
                     expected = restated(record, other.name, dict(other.arguments), as_published=metric.as_published)
                     assert tuple(found.values()) == expected, (task.task_id, change, other)
                     compared += 1
-        assert set(METRIC.record(made(task, MalformedCall(text="{", reason="no JSON"))).values()) == {0.0}
-        assert set(METRIC.record(made(task, None)).values()) == {0.0}
+        assert set(PUBLISHED.record(made(task, MalformedCall(text="{", reason="no JSON"))).values()) == {0.0}
+        assert set(PUBLISHED.record(made(task, None)).values()) == {0.0}
     assert compared >= 10 * len(tasks)
 
 
@@ -165,7 +165,7 @@ def test_gold_passes_all_stages_but_for_the_known_faults_of_the_evaluator(benchm
     for number, task in enumerate(BENCHMARK.read(benchmark_data / "rotbench", subset)):
         golds = [ToolCall(**gold) for gold in task.facts["benchmark"]["accepted"]]
         assert all(CORRECTED.record(made(task, gold)) == PASSED for gold in golds), task.task_id
-        found = [METRIC.record(made(task, gold)) for gold in golds]
+        found = [PUBLISHED.record(made(task, gold)) for gold in golds]
         if PASSED not in found:
             empty.append(number)
             assert not any(gold.arguments for gold in golds)
@@ -178,13 +178,25 @@ def test_gold_passes_all_stages_but_for_the_known_faults_of_the_evaluator(benchm
 
 def test_totals_are_rates_over_all_records_and_by_scenario(benchmark_data):
     tasks = list(BENCHMARK.read(benchmark_data / "rotbench", "clean"))
-    scored = [(task, METRIC.record(made(task, ToolCall(**task.facts["benchmark"]["accepted"][0])))) for task in tasks]
-    figures = METRIC.total(scored)
+    scored = [
+        (task, PUBLISHED.record(made(task, ToolCall(**task.facts["benchmark"]["accepted"][0])))) for task in tasks
+    ]
+    figures = PUBLISHED.total(scored)
     right = sum(bool(task.facts["benchmark"]["accepted"][0]["arguments"]) for task in tasks)
     assert figures["ts"] == figures["pi"] == figures["cf"] == right / len(tasks)
     assert {name.partition("/")[2] for name in figures} == {"", "TG", "DU", "RS", "AM", "PL", "IR", "FT"}
-    assert METRIC.total([])["ts"] is None
+    assert PUBLISHED.total([])["ts"] is None
 
 
 def test_the_levels_are_those_of_the_folder():
     assert BENCHMARK.subsets[:5] == LEVELS
+
+
+def test_the_figures_of_the_benchmark_hold_both_ways(benchmark_data):
+    tasks = list(BENCHMARK.read(benchmark_data / "rotbench", "clean"))
+    episodes = [(task, METRIC.record(made(task, ToolCall(**task.facts["benchmark"]["accepted"][0])))) for task in tasks]
+    found = METRIC.total(episodes)
+    num = len(tasks)
+    assert found["ts"] == pytest.approx(1 - len(EMPTY["clean"]) / num)
+    assert found["ts/corrected"] == found["cf/corrected"] == 1.0
+    assert not any(name.endswith("/corrected") for name in PUBLISHED.total(episodes))
