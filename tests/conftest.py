@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +78,61 @@ def benchmark_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no benchmark data: {folder} is no folder")
     return folder
+
+
+class JsonServer:
+    """A server in this process: answers each POST of JSON by a function, and keeps what it was asked."""
+
+    def __init__(self, reply: Callable[[Any], tuple[int, Any]]) -> None:
+        self.reply = reply
+        """Request -> status and body: JSON, or a text or bytes as they are."""
+        self.requests: list[Any] = []
+        self.headers: list[dict[str, str]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.requests.append(request)
+                server.headers.append({name.lower(): value for name, value in self.headers.items()})
+                status, body = server.reply(request)
+                is_json = not isinstance(body, str | bytes)
+                data = body if isinstance(body, bytes) else (json.dumps(body) if is_json else body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json" if is_json else "text/html")
+                self.send_header("Content-Length", str(len(data)))
+                self.send_header("retry-after-ms", "1")
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Nobody answers there any more. May be called again."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    @staticmethod
+    def completion(message: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """The body with which an OpenAI-compatible endpoint gives one message."""
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], **more}
+
+
+@pytest.fixture
+def json_server() -> Iterator[Callable[..., JsonServer]]:
+    """Starts servers that are closed with the test."""
+    started: list[JsonServer] = []
+
+    def start(reply: Callable[[Any], tuple[int, Any]]) -> JsonServer:
+        started.append(JsonServer(reply))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()

@@ -7,10 +7,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -32,45 +30,15 @@ def says(text: object, tokens: int | None = 7) -> Reply:
     return 200, {"choices": [{"message": {"role": "assistant", "content": text}}], **usage}
 
 
-class Endpoint:
-    """Answers chat completions as `reply` says, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.requests: list[dict] = []
-        self.reply: Callable[[dict], Reply] = lambda request: says("Truthful")
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.requests.append(request)
-                status, body = endpoint.reply(request)
-                data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def replies(self, *replies: Reply) -> None:
-        """Give these in order, and the last one from then on."""
-        left = list(replies)
-        self.reply = lambda request: left.pop(0) if len(left) > 1 else left[0]
+def in_order(*replies: Reply) -> Callable[[dict], Reply]:
+    """Gives these one after the other, and the last one from then on."""
+    left = list(replies)
+    return lambda request: left.pop(0) if len(left) > 1 else left[0]
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+def endpoint(json_server):
+    return json_server(lambda request: says("Truthful"))
 
 
 def ask(endpoint, *, history=("to Oslo",), times=1, budget=None, cache=None, url=None, **options):
@@ -158,14 +126,14 @@ def test_a_question_asked_twice_at_a_time_is_paid_once(endpoint):
     "fault", [(500, {"error": "x"}), (429, {"error": "x"}), (200, "<html>"), (200, {}), says(None)]
 )
 def test_faults_of_the_server_are_tried_again(endpoint, fault):
-    endpoint.replies(fault, fault, says("Untruthful"))
+    endpoint.reply = in_order(fault, fault, says("Untruthful"))
     (answer,), judge = ask(endpoint)
     assert answer == "Untruthful"
     assert len(endpoint.requests) == judge.budget.num_requests == 3
 
 
 def test_retries_are_bounded_and_the_judge_then_gives_up(endpoint):
-    endpoint.replies((503, {"error": "x"}))
+    endpoint.reply = in_order((503, {"error": "x"}))
     (answer,), judge = ask(endpoint, max_retries=2)
     assert answer is None
     assert len(endpoint.requests) == 3
@@ -174,23 +142,22 @@ def test_retries_are_bounded_and_the_judge_then_gives_up(endpoint):
 
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_a_request_that_is_refused_is_not_repeated(endpoint, status):
-    endpoint.replies((status, {"error": "x"}))
+    endpoint.reply = in_order((status, {"error": "x"}))
     assert ask(endpoint)[0] == [None]
     assert len(endpoint.requests) == 1
 
 
 def test_an_answer_that_is_no_choice_is_asked_for_again_and_never_cached(endpoint, tmp_path):
     cache = AnswerCache(tmp_path / "answers")
-    endpoint.replies(says("Well ..."), says("I think so"))
+    endpoint.reply = in_order(says("Well ..."), says("I think so"))
     assert ask(endpoint, cache=cache, max_retries=1)[0] == [None]
     assert endpoint.requests[1]["messages"][2]["content"] == "Well ..."
-    endpoint.replies(says("Unsure"))
+    endpoint.reply = in_order(says("Unsure"))
     assert ask(endpoint, cache=cache)[0] == [UNSURE]
 
 
 def test_an_endpoint_that_is_not_there_is_given_up(endpoint):
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
+    endpoint.close()
     (answer,), judge = ask(endpoint, max_retries=1)
     assert answer is None
     assert judge.failures == {"APIConnectionError": 1}
@@ -204,7 +171,7 @@ def test_an_answer_that_is_nested_too_deeply_is_given_up(endpoint):
 
 
 def test_after_failures_in_a_row_no_more_is_asked(endpoint, caplog):
-    endpoint.replies((400, {"error": "x"}))
+    endpoint.reply = in_order((400, {"error": "x"}))
 
     async def work():
         budget = Budget(max_requests=100, max_tokens=10_000)
@@ -231,12 +198,12 @@ def test_an_answer_between_failures_goes_on(endpoint):
 
 
 def test_the_budget_bounds_requests_and_tokens(endpoint):
-    endpoint.replies((500, {"error": "x"}))
+    endpoint.reply = in_order((500, {"error": "x"}))
     (answer,), judge = ask(endpoint, budget=Budget(max_requests=2, max_tokens=10_000), max_retries=9)
     assert answer is None
     assert len(endpoint.requests) == 2
     assert judge.failures == {"the budget is spent": 1}
-    endpoint.replies(says("Truthful", tokens=50))
+    endpoint.reply = in_order(says("Truthful", tokens=50))
     budget = Budget(max_requests=100, max_tokens=60)
     for number in range(4):
         ask(endpoint, budget=budget, history=(f"turn {number}",))
@@ -245,7 +212,7 @@ def test_the_budget_bounds_requests_and_tokens(endpoint):
 
 
 def test_tokens_are_estimated_where_the_endpoint_does_not_count_them(endpoint):
-    endpoint.replies(says("Truthful", tokens=None))
+    endpoint.reply = in_order(says("Truthful", tokens=None))
     _, judge = ask(endpoint)
     assert 200 < judge.budget.num_tokens < 1000
 
@@ -291,7 +258,7 @@ def test_the_reward_is_the_share_of_calls_that_are_not_untruthful(endpoint, buil
 
 
 def test_what_the_judge_gave_up_is_unscored_and_not_zero(endpoint, build):
-    endpoint.replies((400, {"error": "x"}))
+    endpoint.reply = in_order((400, {"error": "x"}))
     reward = JudgeReward(endpoint.url, "m", pause=0.001)
     trajectory = build.play(build.task(), build.call("get_weather", city="Oslo"), build.finish())
     assert reward(trajectory).unscored == "the judge gave up 1 of 1 calls"

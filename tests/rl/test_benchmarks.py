@@ -2,9 +2,7 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -183,34 +181,17 @@ def test_an_unknown_id_is_named_with_its_line(folder, capsys):
 
 
 @pytest.fixture
-def endpoint():
-    """An endpoint that calls the first offered tool, and keeps what it was asked."""
-    requests = []
+def endpoint(json_server):
+    """An endpoint that calls the first offered tool, and what it was asked; the model `broken` fails."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            requests.append(request)
-            status = 500 if request["model"] == "broken" else 200
-            function = {"name": request["tools"][0]["function"]["name"], "arguments": '{"number": "99"}'}
-            call = {"id": "a", "type": "function", "function": function}
-            choice = {"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "tool_calls": [call]}}
-            body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def reply(request):
+        function = {"name": request["tools"][0]["function"]["name"], "arguments": '{"number": "99"}'}
+        call = {"id": "a", "type": "function", "function": function}
+        status = 500 if request["model"] == "broken" else 200
+        return status, server.completion({"role": "assistant", "tool_calls": [call]})
 
-        def log_message(self, format, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", requests
-    server.shutdown()
-    server.server_close()
+    server = json_server(reply)
+    return server.url, server.requests
 
 
 def test_an_endpoint_answers_every_task_once(folder, endpoint):

@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,36 +14,18 @@ pytest.importorskip("openai")
 class FakeJudge:
     """Says the first choice of each question unless told otherwise, and keeps what it was asked."""
 
-    def __init__(self):
-        self.requests = []
+    def __init__(self, json_server):
         self.words = {}
         """What is said to a question whose case holds the text."""
         self.status = 200
-        judge = self
+        server = json_server(self.reply)
+        self.url, self.requests = server.url, server.requests
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                judge.requests.append(request)
-                system, case = (message["content"] for message in request["messages"][:2])
-                choices = system.rsplit("exactly one word: ", 1)[1].rstrip(".").split(", ")
-                said = next(
-                    (word for text, word in judge.words.items() if text in case and word in choices), choices[0]
-                )
-                body = {"choices": [{"message": {"content": said}}], "usage": {"total_tokens": 10}}
-                data = json.dumps(body).encode()
-                self.send_response(judge.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def reply(self, request):
+        system, case = (message["content"] for message in request["messages"][:2])
+        choices = system.rsplit("exactly one word: ", 1)[1].rstrip(".").split(", ")
+        said = next((word for text, word in self.words.items() if text in case and word in choices), choices[0])
+        return self.status, {"choices": [{"message": {"content": said}}], "usage": {"total_tokens": 10}}
 
     def asked(self, title):
         """Cases with a part of that title."""
@@ -54,11 +34,8 @@ class FakeJudge:
 
 
 @pytest.fixture
-def judge():
-    made = FakeJudge()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+def judge(json_server):
+    return FakeJudge(json_server)
 
 
 TRACK = {

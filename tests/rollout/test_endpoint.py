@@ -1,8 +1,6 @@
 import asyncio
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -35,44 +33,25 @@ def completion(content=None, calls=()):
 
 
 class Endpoint:
-    """A server on this machine that gives prepared answers and keeps what it was asked."""
+    """Gives prepared answers and keeps what it was asked."""
 
-    def __init__(self):
-        self.answers, self.requests, self.headers, self.delay = [], [], [], 0.0
-        endpoint = self
+    def __init__(self, json_server):
+        self.answers, self.delay = [], 0.0
+        server = json_server(self.reply)
+        self.url, self.requests, self.headers = server.url, server.requests, server.headers
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                endpoint.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                endpoint.headers.append({name.lower(): value for name, value in self.headers.items()})
-                time.sleep(endpoint.delay)
-                status, body = endpoint.answers[min(len(endpoint.requests), len(endpoint.answers)) - 1]
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.send_header("retry-after-ms", "1")
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def reply(self, request):
+        time.sleep(self.delay)
+        return self.answers[min(len(self.requests), len(self.answers)) - 1]
 
     def answer(self, *bodies):
         self.answers = [body if isinstance(body, tuple) else (200, body) for body in bodies]
 
 
 @pytest.fixture
-def endpoint(monkeypatch):
+def endpoint(json_server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-the-test")
-    found = Endpoint()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+    return Endpoint(json_server)
 
 
 def ask(endpoint, messages=TASK.prompt, tools=(WEATHER,), **options):

@@ -3,10 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -325,52 +323,16 @@ def test_bad_input_is_one_line(tmp_path, capsys, words, expected):
     assert expected in capsys.readouterr().err
 
 
-class Judge:
-    """An OpenAI-compatible server on this machine that calls every tool what it is told to."""
-
-    def __init__(self, answer: str, status: int = 200) -> None:
-        self.questions: list[str] = []
-        judge = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                judge.questions.append(request["messages"][-1]["content"])
-                message = {"role": "assistant", "content": answer}
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self) -> Judge:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.mark.parametrize(
     ("answer", "status", "code", "num"), [("Irrelevant", 200, 0, 1), ("Unsure", 200, 0, 0), ("Irrelevant", 400, 1, 0)]
 )
-def test_a_judge_must_call_every_unmatched_tool_irrelevant(tmp_path, answer, status, code, num):
+def test_a_judge_must_call_every_unmatched_tool_irrelevant(tmp_path, json_server, answer, status, code, num):
     write_tasks(tmp_path / "in.jsonl", [task(), replace(OTHER, reference=None, tools=OTHER.tools[:1])])
     out = tmp_path / "out.jsonl"
-    with Judge(answer, status) as judge:
-        words = ["--shares", "0,0,1", "--judge", judge.url, "--judge-model", "m", "--out", str(out)]
-        assert main(["data", "reliability", str(tmp_path / "in.jsonl"), *words]) == code
-        assert any("get_stock_price" in question for question in judge.questions)
+    judge = json_server(lambda request: (status, judge.completion({"role": "assistant", "content": answer})))
+    words = ["--shares", "0,0,1", "--judge", judge.url, "--judge-model", "m", "--out", str(out)]
+    assert main(["data", "reliability", str(tmp_path / "in.jsonl"), *words]) == code
+    assert any("get_stock_price" in request["messages"][-1]["content"] for request in judge.requests)
     if code == 0:
         assert sum(one.kind == TaskKind.UNMATCHED_TOOLS for one in read_tasks(out)) == 2 * num
     else:

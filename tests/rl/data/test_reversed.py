@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -257,55 +255,23 @@ def obedient(request: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     return fresh[0], {name: _value(name, schema["properties"][name]) for name in schema["required"]}
 
 
-class Endpoint:
-    """An OpenAI-compatible server on this machine; `model` says what it calls."""
-
-    def __init__(self, model: Callable[[dict[str, Any]], tuple[str, dict[str, Any]] | None]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.num_broken = 0
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.requests.append(request)
-                message: dict[str, Any] = {"role": "assistant", "content": None}
-                made = model(request)
-                if made is not None:
-                    function = {"name": made[0], "arguments": json.dumps(made[1])}
-                    message["tool_calls"] = [{"id": "x", "type": "function", "function": function}]
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-                data = json.dumps(body).encode()
-                self.send_response(200 if endpoint.num_broken == 0 else 400)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format, *args):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Endpoint]]:
-    opened: list[Endpoint] = []
+def serve(json_server):
+    """Starts an endpoint that calls what `model` makes of a request, and fails while `is_broken()`."""
 
-    def start(model) -> Endpoint:
-        opened.append(Endpoint(model))
-        return opened[-1]
+    def start(model, is_broken=lambda: False):
+        def reply(request: dict[str, Any]) -> tuple[int, Any]:
+            message: dict[str, Any] = {"role": "assistant", "content": None}
+            made = model(request)
+            if made is not None:
+                function = {"name": made[0], "arguments": json.dumps(made[1])}
+                message["tool_calls"] = [{"id": "x", "type": "function", "function": function}]
+            return 400 if is_broken() else 200, endpoint.completion(message)
 
-    yield start
-    for endpoint in opened:
-        endpoint.close()
+        endpoint = json_server(reply)
+        return endpoint
+
+    return start
 
 
 def test_a_language_model_makes_the_calls_first_and_writes_the_request_last(tmp_path, serve):
@@ -377,12 +343,9 @@ def test_what_a_language_model_spoils_is_dropped_with_its_reason(tmp_path, serve
 
 
 def test_an_endpoint_that_fails_stops_the_call_and_nothing_is_lost(tmp_path, serve):
-    def model(request: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-        endpoint.num_broken = int(len(endpoint.requests) > 12 and not repaired)
-        return obedient(request)
-
     repaired: list[bool] = []
-    endpoint, out = serve(model), tmp_path / "out.jsonl"
+    endpoint = serve(obedient, is_broken=lambda: len(endpoint.requests) > 12 and not repaired)
+    out = tmp_path / "out.jsonl"
     words = [
         "procedural",
         "--num",
