@@ -180,7 +180,7 @@ def test_a_folder_of_other_episodes_is_not_gone_on_with(tmp_path):
     Explored(folder, {"seed": 1}, overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    with pytest.raises(BadInput, match="no folder of explored episodes"):
+    with pytest.raises(BadInput, match="no folder of sampled episodes"):
         Explored(tmp_path / "mine", {"seed": 1}, overwrite=True)
 
 
