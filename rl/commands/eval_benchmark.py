@@ -13,13 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from envs.benchmarks import BENCHMARKS
-from envs.benchmarks.episode import SingleTurnEnv
 from envs.component import Component
 from envs.types import Json, Task
 from rewards.judge import AnswerCache
 from rl import benchmarks, judging
 from rl.benchmarks import Suite
 from rl.console import duration, make_console, make_progress
+from rl.data.episode_parts import IDENTITY
 from rl.errors import BadInput, RunFailed
 from rl.predictions import gold_trajectory, read_predictions
 from rl.report.benchmark import as_markdown, cells_of, notes_of
@@ -61,6 +61,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="seconds of one request (default: 120)"
     )
+    group.add_argument(
+        "--overwrite", action="store_true", help="ask an endpoint anew though --out holds replies to other questions"
+    )
     group.add_argument("--retries", type=int, default=3, metavar="N", help="of a failed request (default: 3)")
     group.add_argument(
         "--judge",
@@ -97,9 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise error if isinstance(error, BadInput) else BadInput(str(error)) from error
     if episodes and all(episode.ending is Ending.ENGINE_FAILED for episode in episodes):
         raise RunFailed(f"no episode got a reply: {episodes[0].error.strip().splitlines()[-1]}")
-    out = arguments.out or Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if arguments.model is None or is_endpoint(arguments.model):
-        # Replies that were paid for are kept, should judging them fail.
+    out = _out(arguments)
+    if arguments.model is None:
         _keep(out, episodes)
     report = {**benchmarks.report(suite, episodes), "policy": source, "actions": arguments.actions}
     if num_left:
@@ -130,6 +132,8 @@ def write(out: Path, report: dict[str, Json]) -> None:
 
 
 def _keep(out: Path, episodes: Sequence[Trajectory]) -> None:
+    if (out / EPISODES / IDENTITY).is_file():
+        raise BadInput(f"--out {out}: holds replies of an endpoint; name another folder")
     try:
         write_trajectories(out / EPISODES, 0, episodes, env=ENV.factory)
     except OSError as error:
@@ -258,42 +262,44 @@ def _temperature(arguments: argparse.Namespace) -> float:
 
 
 async def _ask(arguments: argparse.Namespace, tasks: Sequence[Task]) -> list[Trajectory]:
-    """One reply of the endpoint to each task."""
+    """One reply of the endpoint to each task; those that an earlier call had are not asked for again."""
+    from rl.asked import Asked
     from rollout.endpoint import EndpointPolicy
-    from rollout.episode import converse
 
     _check_openai()
+    sampled = {
+        "temperature": _temperature(arguments),
+        "max_tokens": arguments.max_tokens or MAX_TOKENS,
+        "seed": arguments.seed,
+    }
+    identity = {"model": arguments.endpoint_model, "actions": arguments.actions, **sampled}
+    folder = _out(arguments) / EPISODES
+    asked = Asked(folder, identity, tasks, ENV, overwrite=arguments.overwrite)
     policy = EndpointPolicy(
         arguments.model,
         arguments.endpoint_model,
-        temperature=_temperature(arguments),
-        max_tokens=arguments.max_tokens or MAX_TOKENS,
-        seed=arguments.seed,
         timeout=arguments.timeout,
         max_retries=arguments.retries,
+        **sampled,
     )
-    free = asyncio.Semaphore(arguments.concurrency)
     with make_progress(make_console()) as progress:
         bar = progress.add_task(arguments.benchmark, total=len(tasks))
-
-        async def one(task: Task) -> Trajectory:
-            async with free:
-                found = await converse(
-                    task,
-                    SingleTurnEnv,
-                    policy,
-                    trajectory_id=task.task_id,
-                    max_turns=1,
-                    offer_actions=arguments.actions,
-                    env_timeout=60.0,
-                )
-            progress.advance(bar)
-            return found
-
         try:
-            return list(await asyncio.gather(*map(one, tasks)))
+            return await asked.ask(
+                policy,
+                concurrency=arguments.concurrency,
+                offer_actions=arguments.actions,
+                note=lambda num: progress.advance(bar, num),
+            )
         finally:
             await policy.close()
+
+
+def _out(arguments: argparse.Namespace) -> Path:
+    """Where results go; the same folder whenever it is asked."""
+    if arguments.out is None:
+        arguments.out = Path("runs") / f"eval-{arguments.benchmark}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return arguments.out
 
 
 def _sample(arguments: argparse.Namespace, suite: Suite) -> list[Trajectory]:

@@ -51,10 +51,16 @@ class EpisodeParts:
 
     def missing(self, num_tasks: int) -> list[range]:
         """The tasks of each part that is not there yet."""
-        parts = [
-            range(first, min(first + TASKS_OF_A_PART, num_tasks)) for first in range(0, num_tasks, TASKS_OF_A_PART)
-        ]
-        return [part for part in parts if not (self._step / f"{_name(part)}.parquet").is_file()]
+        return [part for part in self.parts(num_tasks) if not self.path(part).is_file()]
+
+    @staticmethod
+    def parts(num_tasks: int) -> list[range]:
+        """The tasks of each part."""
+        return [range(first, min(first + TASKS_OF_A_PART, num_tasks)) for first in range(0, num_tasks, TASKS_OF_A_PART)]
+
+    def path(self, part: range) -> Path:
+        """The file of a part."""
+        return self._step / f"{_name(part)}.parquet"
 
     def write(self, part: range, groups: Sequence[Sequence[Trajectory]], env: str) -> None:
         """Keep the episodes of a part.

@@ -239,7 +239,17 @@ def test_an_endpoint_that_fails_throughout_fails_the_command(folder, endpoint, c
     url, _ = endpoint
     assert run(folder, url, "--model", "broken", "--retries", "0") == 1
     assert "no episode got a reply" in capsys.readouterr().err
-    assert not (folder / "out").exists()
+    assert not (folder / "out" / "rates.json").exists()
+
+
+def test_an_endpoint_is_not_asked_again_for_what_it_has_answered(folder, endpoint, capsys):
+    url, requests = endpoint
+    assert run(folder, url, "--model", "m") == run(folder, url, "--model", "m") == 0
+    assert len(requests) == 3
+    assert run(folder, url, "--model", "m", "--temperature", "1") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(folder, url, "--model", "m", "--temperature", "1", "--overwrite") == 0
+    assert len(requests) == 6
 
 
 def test_neither_predictions_nor_endpoints_import_torch_or_ray(folder, endpoint):
