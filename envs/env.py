@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from envs.types import (
     ToolStatus,
 )
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a pair has no UTF-8 and can only be escaped."""
 _REFUSED = (ToolStatus.MALFORMED, ToolStatus.UNKNOWN_TOOL, ToolStatus.INVALID_ARGUMENTS)
 
 
@@ -155,8 +158,9 @@ class ToolEnv:
 
 
 def compact(value: Json) -> str:
-    """JSON without spaces."""
-    return json.dumps(value, separators=(",", ":"))
+    """JSON without spaces, with the letters of every script as they are: a policy reads it."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text if text.isascii() or not _SURROGATE.search(text) else json.dumps(value, separators=(",", ":"))
 
 
 def _refusal(call: Call, status: ToolStatus, error: str) -> ToolResult:
