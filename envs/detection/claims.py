@@ -12,6 +12,7 @@ from itertools import islice
 
 from envs.detection import dates
 from envs.detection.arithmetic import Chain, NotArithmetic, read
+from envs.types import Json
 
 # Sums.
 
@@ -186,6 +187,11 @@ class DateClaim:
     second: str | None = None
     days: int | None = None
     weekday: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """As arguments of the tool `date`."""
+        given = {"date1": self.first, "date2": self.second, "days": self.days, "weekday": self.weekday}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 _DAYS = re.compile(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from envs.detection.counting import Relation, Unit
 from envs.detection.sentences import split
+from envs.types import Json
 
 MAX_QUESTION = 20_000
 """Characters that are looked at."""
@@ -19,6 +20,10 @@ class LengthClaim:
     unit: Unit
     relation: Relation
     number: int
+
+    def to_json(self) -> dict[str, Json]:
+        """As arguments of the tool `word_count`."""
+        return {"number": self.number, "unit": str(self.unit), "relation": str(self.relation)}
 
 
 _ENGLISH_UNITS = {

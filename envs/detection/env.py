@@ -6,7 +6,8 @@
     answer         get_answer                                 -> the verdict, and the end
 
 Every tool that checks takes the number of the sentence it checks; what it judges goes into memory. Arguments that
-repeat the sentence, its code or the passages found last may be left out.
+repeat the sentence, its code or the passages found last may be left out, and those that say what of the sentence is
+checked: then all is checked that the rules find there.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from envs.actions import FINISH
 from envs.component import Component
+from envs.detection.claims import date_claims, sums
+from envs.detection.demands import lengths
 from envs.detection.memory import WHOLE, Entry, Memory, NoSuchSentence
 from envs.detection.programs import program
 from envs.detection.prompts import NO, YES, Language, instructions
 from envs.detection.sandbox.sandbox import Sandbox
 from envs.detection.search import CorpusSearch, EndpointSearch, Search, read_corpus
-from envs.detection.toolbox import MAX_EVIDENCE, Toolbox
+from envs.detection.toolbox import MAX_EVIDENCE, MAX_QUERY, Toolbox, judgement
 from envs.env import ToolEnv, compact
 from envs.toolkit import Toolkit
 from envs.types import Json, Message, Outcome, Step, Task, ToolCall, ToolError, ToolResult, ToolSpec, ToolStatus
@@ -39,6 +43,8 @@ MAX_RESULT = 6_000
 PATIENCE = 6
 """Calls that cannot be run, before the episode ends unfinished; as often as the release asks for a label (B3.4)."""
 TOOL_TIMEOUT = 60.0
+MAX_CLAIMS = 20
+"""Of one sentence that are checked by one call."""
 
 Label = Literal[0, 1]
 Number = Annotated[int, Field(ge=0, le=100_000)]
@@ -56,6 +62,19 @@ LEFT_OUT = {
     "context": "left out: the passages found last, or else the question",
 }
 """Arguments that the environment fills in."""
+LEFT_OUT_OF = {
+    "calculator": {"formula": "left out: the calculations in the sentence"},
+    "date": {"date1": "left out: what the sentence says of dates"},
+    "word_count": {"number": "left out: the length that the question demands"},
+    "web_search": {"query": "left out: the sentence"},
+}
+"""Further ones of single tools."""
+_NOT_FOUND = {
+    "calculator": "no calculation",
+    "date": "no statement about dates",
+    "word_count": "the question demands no length",
+}
+"""Tools that check what is found in a sentence, or in the question, and what is said if nothing is."""
 _STAGES = ("split_text", "set_label", "link", "review", "get_answer")
 _MARKS = re.compile(r"<\|[^|<>\n]{0,40}\|>|</?(?:tool_call|tool_response|think)>|\[/?INST\]", re.IGNORECASE)
 """What a chat template might take for a role or a call."""
@@ -97,6 +116,12 @@ def make_toolbox(
     )
 
 
+@lru_cache(maxsize=8)
+def _toolbox(options: str) -> Toolbox:
+    """One toolbox for all episodes with the same options: its tools are read once."""
+    return make_toolbox(**json.loads(options))
+
+
 @lru_cache(maxsize=4)
 def _corpus(path: str) -> CorpusSearch:
     return CorpusSearch(read_corpus(Path(path)))
@@ -121,12 +146,36 @@ def _check_tools(toolbox: Toolbox) -> Toolkit:
 def _with_sentence(spec: ToolSpec) -> ToolSpec:
     parameters = deepcopy(dict(spec.parameters))
     properties = parameters["properties"]
-    for name in LEFT_OUT.keys() & properties.keys():
+    filled = _filled_in(spec.name)
+    for name in filled.keys() & properties.keys():
         described = properties[name].get("description", "")
-        properties[name]["description"] = f"{described} ({LEFT_OUT[name]})".strip()
+        properties[name]["description"] = f"{described} ({filled[name]})".strip()
     parameters["properties"] = {"sentence": dict(SENTENCE), **properties}
-    parameters["required"] = [name for name in parameters.get("required", []) if name not in LEFT_OUT]
+    parameters["required"] = [name for name in parameters.get("required", []) if name not in filled]
     return replace(spec, parameters=parameters)
+
+
+def _filled_in(tool: str) -> dict[str, str]:
+    """The arguments of a tool that may be left out, and what they are then."""
+    return LEFT_OUT | LEFT_OUT_OF.get(tool, {})
+
+
+def short_tools(tools: Sequence[ToolSpec]) -> tuple[ToolSpec, ...]:
+    """The tools with nothing to choose but the tool and the sentence: what can be left out is.
+
+    Args:
+        tools: of `offered`.
+    """
+    names = {tool.name for tool in tools}
+    # Without a search there is nothing that a sentence could be compared with.
+    kept = [tool for tool in tools if tool.name != "match" or "web_search" in names]
+    return tuple(tool if tool.name in _STAGES else _short(tool) for tool in kept)
+
+
+def _short(tool: ToolSpec) -> ToolSpec:
+    needed = ("sentence", *tool.required)
+    parameters = {**tool.parameters, "properties": {name: tool.properties[name] for name in dict.fromkeys(needed)}}
+    return replace(tool, parameters=parameters)
 
 
 def make_task(
@@ -137,6 +186,8 @@ def make_task(
     tools: tuple[ToolSpec, ...],
     language: Language = "en",
     hallucinated: bool | None = None,
+    kind: str = KIND,
+    short: bool = False,
 ) -> Task:
     """The task of checking one response.
 
@@ -147,33 +198,49 @@ def make_task(
         tools: of `offered`.
         language: of the instructions.
         hallucinated: the truth, if it is known.
+        kind: what it is counted under.
+        short: short instructions and `short_tools`, and `finish` as the only action, for a model with little room.
     """
-    prompt = Message(role="user", content=instructions(language, question, response))
+    prompt = Message(role="user", content=instructions(language, question, response, short=short))
+    actions = {"actions": [FINISH]} if short else {}
     return Task(
         task_id=task_id,
         prompt=(prompt,),
-        tools=tools,
+        tools=short_tools(tools) if short else tools,
         answer=None if hallucinated is None else YES if hallucinated else NO,
-        kind=KIND,
-        facts={"question": question, "response": response, "language": language},
+        kind=kind,
+        facts={"question": question, "response": response, "language": language, **actions},
     )
 
 
 class DetectionEnv:
     """One response, checked. `finish` also ends the episode, with a verdict of the policy's own."""
 
-    def __init__(self, task: Task, toolbox: Toolbox | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        task: Task,
+        toolbox: Toolbox | None = None,
+        *,
+        patience: int = PATIENCE,
+        max_failures: int | None = None,
+        **options: Any,
+    ) -> None:
         """Open the response of `task.facts`.
 
         Args:
             task: of `make_task`.
             toolbox: the tools; None: those of `options`.
+            patience: calls that cannot be run, before the episode ends unfinished.
+            max_failures: calls that a tool refuses, before the same; None: however many. Training wastes no turns on
+                a policy that repeats what fails.
             options: of `make_toolbox`.
         """
         self.task = task
         self.memory = Memory(str(task.facts["response"]))
-        self._runner = _Runner(self.memory, str(task.facts.get("question", "")), toolbox or make_toolbox(**options))
-        self._env = ToolEnv(task, self._runner, patience=PATIENCE)
+        toolbox = toolbox or _toolbox(json.dumps(options, sort_keys=True))
+        self._runner = _Runner(self.memory, str(task.facts.get("question", "")), toolbox)
+        self._env = ToolEnv(task, self._runner, patience=patience)
+        self._failures_left = max_failures
         self._is_over = False
 
     async def open(self) -> tuple[Message, ...]:
@@ -185,11 +252,20 @@ class DetectionEnv:
         if self._is_over:
             raise RuntimeError(f"task {self.task.task_id}: step after the end of the episode")
         step = await self._env.step(message)
-        self._is_over = step.done or self._runner.is_answered
+        self._is_over = step.done or self._runner.is_answered or self._gives_up(step)
         return Step(messages=(), results=step.results, done=True) if self._is_over else step
 
+    def _gives_up(self, step: Step) -> bool:
+        if self._failures_left is None:
+            return False
+        self._failures_left -= sum(result.status is ToolStatus.FAILED for result in step.results)
+        return self._failures_left <= 0
+
     async def close(self) -> Outcome:
-        """The verdict, and in `facts` every sentence with what was found: {"hallucinated", "sentences", "stages"}."""
+        """The verdict, and in `facts` every sentence with what was found: {"hallucinated", "sentences", "stages"}.
+
+        Where the truth is known, {"success"} says whether the episode ended with the right verdict.
+        """
         outcome = await self._env.close()
         hallucinated = self.memory.hallucinated
         if self._runner.is_answered:
@@ -202,6 +278,9 @@ class DetectionEnv:
             "sentences": self.memory.rows(),
             "stages": list(self._runner.stages),
         }
+        if self.task.answer is not None:
+            said = {True: YES, False: NO}.get(facts["hallucinated"])
+            facts["success"] = said == self.task.answer
         return replace(outcome, facts=facts)
 
 
@@ -306,9 +385,13 @@ class _Runner:
         try:
             text = self._memory.text(number)
         except NoSuchSentence as error:
-            return ToolResult(call_id=call.call_id, status=ToolStatus.FAILED, content=compact({"error": str(error)}))
-        filled = self._filled(call.name, arguments, text)
-        result = await self._checks.run(replace(call, arguments=filled))
+            return _failed(call, str(error))
+        try:
+            filled = self._filled(call.name, arguments, text)
+        except ToolError as error:
+            return _failed(call, str(error))
+        results = [await self._checks.run(replace(call, arguments=one)) for one in filled]
+        result = _together(results)
         if result.status is ToolStatus.OK:
             self._learn(call.name, number, result.content)
         return _cut(result)
@@ -325,14 +408,36 @@ class _Runner:
         if stage not in self.stages:
             self.stages.append(stage)
 
-    def _filled(self, name: str, arguments: dict[str, Json], text: str) -> dict[str, Json]:
+    def _filled(self, name: str, arguments: dict[str, Json], text: str) -> list[dict[str, Json]]:
+        """The arguments with what was left out; of several claims in a sentence, those of each.
+
+        Raises:
+            ToolError: what was left out is not there.
+        """
         properties = self._specs[name].properties
         values: dict[str, Json] = {"text": text, "sentence_text": text, "context": self._passages or self._question}
-        if "code" in properties and "code" not in arguments:
+        if name == "web_search":
+            values["query"] = text[:MAX_QUERY]
+        if name == "code_interpreter" and "code" not in arguments:
             found = program(self._question, text)
-            values |= {"code": found.code if found else text, "tests": (found and found.tests) or ""}
+            if found is None:
+                raise ToolError("no program")
+            values |= {"code": found.code, "tests": found.tests or ""}
         missing = {key: value for key, value in values.items() if key in properties and key not in arguments}
-        return arguments | missing
+        return [claim | arguments | missing for claim in self._claims(name, arguments, text)]
+
+    def _claims(self, name: str, arguments: Mapping[str, Json], text: str) -> list[dict[str, Json]]:
+        if name not in _NOT_FOUND or LEFT_OUT_OF[name].keys() & arguments.keys():
+            return [{}]
+        if name == "calculator":
+            found = [{"formula": formula} for formula in sums(text)]
+        elif name == "date":
+            found = [claim.to_json() for claim in date_claims(text)]
+        else:
+            found = [demand.to_json() for demand in lengths(self._question)]
+        if not found:
+            raise ToolError(_NOT_FOUND[name])
+        return found[:MAX_CLAIMS]
 
     def _learn(self, name: str, number: int, content: str) -> None:
         value = _object(content)
@@ -343,6 +448,22 @@ class _Runner:
         if label in (0, 1) and not isinstance(label, bool):
             evidence = str(value.get("evidence", ""))[:MAX_EVIDENCE]
             self._memory.record(Entry(sentence=number, label=label, evidence=evidence, tool=name))
+
+
+def _failed(call: ToolCall, error: str) -> ToolResult:
+    return ToolResult(call_id=call.call_id, status=ToolStatus.FAILED, content=compact({"error": error}))
+
+
+def _together(results: Sequence[ToolResult]) -> ToolResult:
+    """The results of one call that checked several claims, as one: an error in one of them is an error."""
+    bad = next((result for result in results if result.status is not ToolStatus.OK), None)
+    if bad is not None or len(results) == 1:
+        return bad or results[0]
+    found = [_object(result.content) for result in results]
+    labels = [value.get("label") for value in found]
+    label = 1 if 1 in labels else 0 if 0 in labels else None
+    evidence = "; ".join(str(value.get("evidence", "")) for value in found)
+    return replace(results[0], content=compact(judgement(label, evidence)))
 
 
 def _object(content: str) -> Mapping[str, Json]:

@@ -15,7 +15,7 @@ from envs.detection.demands import lengths
 from envs.detection.memory import WHOLE
 from envs.detection.programs import program
 from envs.detection.prompts import Language, parts
-from envs.detection.sentences import split
+from envs.detection.sentences import Sentence, split
 from envs.types import Call, Json, Message, ToolCall, ToolSpec
 
 MAX_SENTENCES = 1_000
@@ -54,18 +54,24 @@ _THOUGHTS: dict[Language, dict[str, str]] = {
 }
 
 
+Planned = tuple[str, Mapping[str, Json]]
+"""Name and arguments of a call."""
+
+
 class RulePolicy:
     """Replies to an episode of `DetectionEnv`; the same messages give the same reply."""
 
-    def __init__(self, *, rounding: bool = True, links: bool = True) -> None:
+    def __init__(self, *, rounding: bool = True, links: bool = True, thoughts: bool = True) -> None:
         """Check.
 
         Args:
             rounding: whether a result may be rounded to the digits that it is written with.
             links: whether a sentence that uses a wrong result is wrong; else each is judged by itself.
+            thoughts: whether each call is explained in a sentence before it.
         """
         self._rounding = rounding
         self._links = links
+        self._thoughts = thoughts
 
     async def reply(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Message:
         """The next call of the plan.
@@ -73,36 +79,69 @@ class RulePolicy:
         Raises:
             ValueError: the first message is none of an episode of detection.
         """
-        language, question, response = parts(messages[0].content)
-        names = frozenset(tool.name for tool in tools)
-        turns = [message for message in messages if message.role == "assistant"]
-        plan = _plan(question, response, names, self._rounding)
-        if len(turns) < len(plan):
-            name, arguments = plan[len(turns)]
-        else:
-            reflection = _reflection(messages, question, response, self._links)
-            name, arguments = reflection[len(turns) - len(plan)]
-        return _message(len(turns), name, arguments, language)
+        num_turns = sum(message.role == "assistant" for message in messages)
+        return self.message(num_turns, self.call(num_turns, messages, tools), messages)
+
+    def call(self, number: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Planned:
+        """Call number `number` of the plan: name and arguments.
+
+        Those after verification follow from what the tools have found, so they are known once that is over.
+
+        Raises:
+            ValueError: as `reply`.
+        """
+        checks = self.checks(messages, tools)
+        if number < len(checks):
+            return checks[number]
+        _, question, response = parts(messages[0].content)
+        return _reflection(messages, question, response, self._links)[number - len(checks)]
+
+    def checks(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Sequence[Planned]:
+        """The calls of segmentation and verification.
+
+        Raises:
+            ValueError: as `reply`.
+        """
+        _, question, response = parts(messages[0].content)
+        given = tuple((tool.name, frozenset(tool.properties)) for tool in tools)
+        return _plan(question, response, given, self._rounding)
+
+    def message(self, number: int, planned: Planned, messages: Sequence[Message]) -> Message:
+        """A call as message number `number` of an episode."""
+        name, arguments = planned
+        call = ToolCall(call_id=f"call_{number}", name=name, arguments=arguments)
+        thought = _thought(name, arguments, parts(messages[0].content)[0]) if self._thoughts else ""
+        return Message(role="assistant", content=thought, calls=(call,))
 
 
-Planned = tuple[str, Mapping[str, Json]]
-
-
-def _message(turn: int, name: str, arguments: Mapping[str, Json], language: Language) -> Message:
+def _thought(name: str, arguments: Mapping[str, Json], language: Language) -> str:
     key = "whole" if arguments.get("whole") else name
     others = arguments.get("depends_on") or [0]
-    thought = _THOUGHTS[language][key].format(number=arguments.get("sentence", 0), other=others[0])
-    call = ToolCall(call_id=f"call_{turn}", name=name, arguments=arguments)
-    return Message(role="assistant", content=thought, calls=(call,))
+    return _THOUGHTS[language][key].format(number=arguments.get("sentence", 0), other=others[0])
 
 
 @lru_cache(maxsize=64)
-def _plan(question: str, response: str, names: frozenset[str], rounding: bool) -> tuple[Planned, ...]:
-    """Segmentation and verification: they follow from the text alone."""
-    checks = list(islice(_checks(question, response, names, rounding), MAX_CHECKS))
+def _plan(
+    question: str, response: str, tools: tuple[tuple[str, frozenset[str]], ...], rounding: bool
+) -> tuple[Planned, ...]:
+    """Segmentation and verification: they follow from the text alone.
+
+    Args:
+        question: of the task.
+        response: of the task.
+        tools: names, and the arguments that each takes; what it does not take is for the environment to fill in.
+        rounding: as of RulePolicy.
+    """
+    properties = dict(tools)
+    checks = list(islice(_checks(question, response, frozenset(properties), rounding), MAX_CHECKS))
     is_whole = any(name == "code_interpreter" for name, _ in checks)
-    split_call = ("split_text", {"whole": True} if is_whole else {})
-    return split_call, *(call for call in checks if call[0] in names)
+    calls: list[Planned] = [("split_text", {"whole": True} if is_whole else {})]
+    for name, arguments in checks:
+        if name in properties:
+            call = name, {key: value for key, value in arguments.items() if key in properties[name]}
+            if call not in calls:
+                calls.append(call)
+    return tuple(calls)
 
 
 def _checks(question: str, response: str, names: frozenset[str], rounding: bool) -> Iterator[Planned]:
@@ -112,10 +151,7 @@ def _checks(question: str, response: str, names: frozenset[str], rounding: bool)
         yield "code_interpreter", {"sentence": 1, "code": found.code, **tests}
         return
     for demand in lengths(question):
-        yield (
-            "word_count",
-            {"sentence": WHOLE, "number": demand.number, "unit": str(demand.unit), "relation": str(demand.relation)},
-        )
+        yield "word_count", {"sentence": WHOLE, **demand.to_json()}
     for number, sentence in enumerate(split(response)[:MAX_SENTENCES], start=1):
         claims = list(_claims(number, sentence.text, rounding))
         yield from claims
@@ -129,13 +165,7 @@ def _claims(number: int, text: str, rounding: bool) -> Iterator[Planned]:
         exact = {} if rounding else {"rounding": False}
         yield "calculator", {"sentence": number, "formula": formula, **exact}
     for claim in date_claims(text):
-        given: dict[str, Json] = {
-            "date1": claim.first,
-            "date2": claim.second,
-            "days": claim.days,
-            "weekday": claim.weekday,
-        }
-        yield "date", {"sentence": number, **{name: value for name, value in given.items() if value is not None}}
+        yield "date", {"sentence": number, **claim.to_json()}
 
 
 def _reflection(messages: Sequence[Message], question: str, response: str, links: bool) -> list[Planned]:
@@ -169,14 +199,17 @@ def _label(content: str) -> int | None:
 
 def _links(judged: Sequence[tuple[ToolCall, int]], question: str, response: str) -> Iterator[Planned]:
     """A sentence that uses the result of a wrong calculation rests on it, and its own results are wrong too."""
+    pieces = split(response)
     formulas: dict[int, list[str]] = {}
     for call, _ in judged:
         if call.name == "calculator":
-            formulas.setdefault(call.arguments["sentence"], []).append(str(call.arguments["formula"]))
-    miscalculated = {call.arguments["sentence"] for call, label in judged if call.name == "calculator" and label == 1}
+            formulas.setdefault(call.arguments.get("sentence", WHOLE), []).extend(_formulas(call, pieces))
+    miscalculated = {
+        call.arguments.get("sentence", WHOLE) for call, label in judged if call.name == "calculator" and label == 1
+    }
     given = set(numbers(question))
     wrong: dict[str, int] = {}
-    for number, sentence in enumerate(split(response), start=1):
+    for number, sentence in enumerate(pieces, start=1):
         used = set(numbers(sentence.text))
         sources = sorted({wrong[value] for value in used if value in wrong})
         if sources:
@@ -187,3 +220,11 @@ def _links(judged: Sequence[tuple[ToolCall, int]], question: str, response: str)
                 if value not in given:
                     wrong.setdefault(value, number)
         given |= used - wrong.keys()
+
+
+def _formulas(call: ToolCall, pieces: Sequence[Sentence]) -> list[str]:
+    """What a calculation checked: its formula, or, where that was left out, what is found in the sentence."""
+    if "formula" in call.arguments:
+        return [str(call.arguments["formula"])]
+    number = call.arguments.get("sentence", WHOLE)
+    return sums(pieces[number - 1].text) if 1 <= number <= len(pieces) else []

@@ -125,6 +125,91 @@ async def test_arguments_that_repeat_the_text_may_be_left_out():
     assert json.loads(results[2].content)["support"] == "unrelated"
 
 
+async def test_what_a_sentence_claims_may_be_left_out():
+    text = "3 + 4 = 7 and 2 * 5 = 11. March 1, 2024 is a Friday. It is warm."
+    results, outcome = await play(
+        DetectionEnv(task(text, "Write exactly 3 sentences."), TOOLBOX),
+        ("split_text", {}),
+        ("calculator", {"sentence": 1}),
+        ("date", {"sentence": 2}),
+        ("word_count", {}),
+        ("get_answer", {}),
+    )
+    checked = [json.loads(result.content) for result in results[1:4]]
+    assert [one["label"] for one in checked] == [1, 0, 0]
+    assert checked[0]["evidence"] == "3 + 4 = 7; 2 * 5 = 10"
+    assert checked[2]["evidence"] == "3 sentences, demanded exactly 3"
+    assert [row["label"] for row in outcome.facts["sentences"]] == [0, 1, 0, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("calculator", "no calculation"),
+        ("date", "no statement about dates"),
+        ("word_count", "the question demands no length"),
+        ("code_interpreter", "no program"),
+    ],
+)
+async def test_a_tool_with_nothing_to_check_says_so_and_judges_nothing(name, fault):
+    results, outcome = await play(
+        DetectionEnv(task("It is warm."), TOOLBOX), ("split_text", {}), (name, {"sentence": 1})
+    )
+    assert results[1].status is ToolStatus.FAILED and fault in results[1].content
+    assert outcome.facts["sentences"][0]["label"] is None
+
+
+@pytest.mark.parametrize(
+    ("calls", "success"),
+    [
+        ((("split_text", {}), ("calculator", {"sentence": 1}), ("get_answer", {})), True),
+        ((("split_text", {}), ("calculator", {"sentence": 2}), ("get_answer", {})), False),
+        ((("finish", {"answer": "yes"}),), True),
+        ((("finish", {"answer": "unknown"}),), False),
+        ((("split_text", {}),), False),
+    ],
+)
+async def test_success_is_the_right_verdict(calls, success):
+    _, outcome = await play(DetectionEnv(task(hallucinated=True), TOOLBOX), *calls)
+    assert outcome.facts["success"] is success
+
+
+async def test_success_is_not_told_where_the_truth_is_not_known():
+    _, outcome = await play(DetectionEnv(task(), TOOLBOX), ("finish", {"answer": "yes"}))
+    assert "success" not in outcome.facts
+
+
+async def test_chinese_results_are_no_row_of_escapes():
+    results, _ = await play(DetectionEnv(task("天气很好。"), TOOLBOX), ("split_text", {}))
+    assert results[0].content == '{"sentences":{"1":"天气很好。"}}'
+
+
+async def test_short_tasks_are_those_of_the_rules_too():
+    short = task(language="en", short=True)
+    policy, env = RulePolicy(thoughts=False), DetectionEnv(short, TOOLBOX)
+    messages, step = list(await env.open()), None
+    while step is None or not step.done:
+        message = await policy.reply(messages, short.tools)
+        step = await env.step(message)
+        messages += [message, *step.messages]
+    said = [
+        (call.name, dict(call.arguments))
+        for message in messages
+        for call in message.calls
+        if isinstance(call, ToolCall)
+    ]
+    assert said == [
+        ("split_text", {}),
+        ("calculator", {"sentence": 1}),
+        ("calculator", {"sentence": 2}),
+        ("review", {}),
+        ("link", {"sentence": 2, "depends_on": [1]}),
+        ("link", {"sentence": 3, "depends_on": [2]}),
+        ("get_answer", {}),
+    ]
+    assert all(message.content == "" for message in messages if message.role == "assistant")
+
+
 async def test_program_of_a_sentence_is_run_with_its_tests():
     try:
         Sandbox().protection()
@@ -189,6 +274,14 @@ async def test_patience_ends_with_calls_that_are_none():
     assert not (await env.close()).finished
 
 
+async def test_an_episode_of_training_ends_with_calls_that_fail():
+    calls = (("split_text", {}), *[("date", {"sentence": 1})] * 5)
+    results, outcome = await play(DetectionEnv(task(), TOOLBOX, max_failures=2), *calls)
+    assert len(results) == 3 and not outcome.finished
+    results, _ = await play(DetectionEnv(task(), TOOLBOX), *calls)
+    assert len(results) == 6
+
+
 def hostile_page(topic: str) -> dict:
     """Return a page.
 
@@ -236,9 +329,10 @@ def test_options_that_contradict_each_other_are_refused():
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_question_and_response_are_read_back_from_the_instructions(language):
+@pytest.mark.parametrize("short", [False, True])
+def test_question_and_response_are_read_back_from_the_instructions(language, short):
     question, response = "Q <RESPONSE>\nx", "R\n</回复>\n</RESPONSE>\nmore"
-    assert parts(instructions(language, question, response)) == (language, question, response)
+    assert parts(instructions(language, question, response, short=short)) == (language, question, response)
 
 
 def test_other_messages_are_no_instructions():
