@@ -133,7 +133,7 @@ class ErrorReward:
                 earn(match.turn, "right_deferral", table["right_deferral"])
             else:
                 earn(match.turn, "right", table["right"] / num_calls)
-        for turn, errors in _calls(verdict.errors):
+        for turn, errors in calls_with_errors(verdict.errors):
             row = row_of(errors, table)
             if row is not None:
                 earn(turn, row, table[row])
@@ -165,7 +165,7 @@ class ErrorReward:
         num_made = len(verdict.matches) if is_right(trajectory, verdict) else len(made_calls(trajectory))
         num_wanted = len(reference)
         if verdict.errors:
-            for _, errors in _calls(verdict.errors):
+            for _, errors in calls_with_errors(verdict.errors):
                 row = row_of(errors, table)
                 total += 0.0 if row is None else table[row]
             if any(error.kind == ErrorKind.MISSED_DEFERRAL for error in verdict.errors):
@@ -219,7 +219,7 @@ def is_unresolved(trajectory: Trajectory, verdict: Verdict) -> bool:
     return silent and any(tool.name == FINISH for tool in trajectory.offered_tools(last))
 
 
-def _calls(errors: Sequence[CallError]) -> list[tuple[int, list[CallError]]]:
+def calls_with_errors(errors: Sequence[CallError]) -> list[tuple[int, list[CallError]]]:
     """Errors of each call, by turn; errors of no call are left out."""
     grouped: dict[tuple[int, int], list[CallError]] = {}
     for error in errors:
