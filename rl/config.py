@@ -208,7 +208,7 @@ class Evaluation(Section):
     num_during: int = Field(default=200, ge=1)
     """Tasks of an evaluation during training: the first of the set."""
     tasks: list[str] = Field(default=["heldout"], min_length=1)
-    """Names known to `tether eval` (heldout, real) or task files; the second and later ones are set apart."""
+    """Names known to `tether eval` (heldout, real, detection) or task files; all but the first are set apart."""
     num: int = Field(default=600, ge=1)
     """Tasks of the first set."""
     num_others: int = Field(default=300, ge=1)

@@ -48,6 +48,8 @@ class TaskResult:
     hallucinated_share: float
     """Relign's share of hallucinated calls among the calls of this task; 0 without calls."""
     errors: frozenset[ErrorKind]
+    language: str = ""
+    """Of the task, where tasks of several are told apart."""
     metrics: TaskMetrics | None = None
     """What it adds to the metrics of the set; None if the infrastructure failed, or if it was not measured then."""
 
@@ -91,11 +93,25 @@ class Evaluation:
     def to_json(self) -> dict[str, Json]:
         """The rates in the form of summary.json: a fraction, or None where no task speaks to a rate.
 
-        `n` counts the tasks in the rates; `failed` those left out because the infrastructure failed.
+        `n` counts the tasks in the rates; `failed` those left out because the infrastructure failed. `by_task_kind` has
+        the rates of each kind; `by_language` of each language, where tasks say theirs.
         """
-        kinds = sorted({result.kind for result in self.results})
-        by_kind = {kind: _rates([result for result in self.results if result.kind == kind]) for kind in kinds}
-        return {**_rates(self.results), "by_task_kind": by_kind}
+        groups = {"by_task_kind": [result.kind for result in self.results]}
+        languages = [result.language for result in self.results]
+        if any(languages):
+            groups["by_language"] = languages
+        return {**_rates(self.results), **{name: self._by(group) for name, group in groups.items()}}
+
+    def _by(self, groups: Sequence[str]) -> dict[str, Json]:
+        """The rates of each group of tasks.
+
+        Args:
+            groups: the group of each result.
+        """
+        return {
+            name: _rates([result for result, group in zip(self.results, groups, strict=True) if group == name])
+            for name in sorted(set(groups))
+        }
 
     def compare(self, other: Evaluation) -> dict[str, Comparison]:
         """Each rate of this run (first) against another one (second) on the same tasks; and FORMAT_ONLY.
@@ -157,6 +173,7 @@ def result_of(trajectory: Trajectory, verdict: Verdict | None = None) -> TaskRes
         return TaskResult(
             task_id=task.task_id,
             kind=str(task.kind),
+            language=language_of(task),
             failed=True,
             flags=dict.fromkeys(RATES),
             hallucinated_share=0.0,
@@ -164,7 +181,7 @@ def result_of(trajectory: Trajectory, verdict: Verdict | None = None) -> TaskRes
         )
     verdict = verdict or judge(trajectory)
     found = labels(trajectory, verdict)
-    success = verdict.success
+    success = verdict.success if verdict.success is not None else _said_by_env(trajectory)
     deferrals = set(verdict.deferrals)
     right = any((match.turn, match.call) in deferrals for match in verdict.matches)
     needless = any(error.kind == ErrorKind.NEEDLESS_DEFERRAL for error in verdict.errors)
@@ -172,6 +189,7 @@ def result_of(trajectory: Trajectory, verdict: Verdict | None = None) -> TaskRes
     return TaskResult(
         task_id=task.task_id,
         kind=str(task.kind),
+        language=language_of(task),
         failed=False,
         flags={
             "success": success,
@@ -185,6 +203,18 @@ def result_of(trajectory: Trajectory, verdict: Verdict | None = None) -> TaskRes
         errors=frozenset(error.kind for error in verdict.errors),
         metrics=task_metrics(trajectory, verdict, found),
     )
+
+
+def language_of(task: Task) -> str:
+    """The language that a task says it is in; "" if it says none."""
+    language = task.facts.get("language")
+    return language if isinstance(language, str) else ""
+
+
+def _said_by_env(trajectory: Trajectory) -> bool | None:
+    """Success as the environment tells it, where no reference says what is right."""
+    success = trajectory.outcome.facts.get("success")
+    return success if isinstance(success, bool) else None
 
 
 def relign_share(verdict: Verdict, found: Sequence[Labelled]) -> float:

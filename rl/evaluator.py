@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def task_sets(config: EvaluationConfig) -> list[TaskSet]:
     sets = sets_of(config.tasks, num=config.num, num_others=config.num_others, seed=config.seed)
     if config.deferrals:
         return sets
-    return [TaskSet(name=one.name, tasks=list(map(without_deferrals, one.tasks))) for one in sets]
+    return [replace(one, tasks=list(map(without_deferrals, one.tasks))) for one in sets]
 
 
 class Evaluator:
@@ -82,7 +83,8 @@ class Evaluator:
                 result = await self.one(task_set_, temperature, seed, folder / place(task_set_.name, temperature))
                 _put(found.setdefault(task_set_.name, {}), temperature, result.to_json())
         first, *others = (found[task_set_.name] for task_set_ in sets)
-        return first | {set_.name: values for set_, values in zip(sets[1:], others, strict=True)}
+        named = {set_.name: values for set_, values in zip(sets[1:], others, strict=True)}
+        return {"tasks": sets[0].name} | first | named
 
     async def one(self, task_set: TaskSet, temperature: float, seed: int, folder: Path) -> Evaluation:
         """Evaluate on one set at one temperature."""
@@ -94,9 +96,9 @@ class Evaluator:
     ) -> tuple[Evaluation, list[Trajectory]]:
         """Evaluate on one set at one temperature, and keep the episodes in `folder`; they come in the tasks' order."""
         settings = EpisodeSettings(
-            env=self._env,
+            env=task_set.env or self._env,
             sampling=Sampling(temperature=temperature, max_tokens=self._max_tokens, seed=seed if temperature else None),
-            max_turns=self._max_turns,
+            max_turns=max(self._max_turns, task_set.turns),
             offer_actions=self._offer_actions,
         )
         label = f"{task_set.name}, {'greedy' if temperature == GREEDY else f'temperature {temperature:g}'}"
@@ -114,7 +116,7 @@ class Evaluator:
                 return await asyncio.gather(*[episode(index, task) for index, task in enumerate(tasks)])
 
             evaluation, trajectories = await evaluate(run_tasks, task_set.tasks)
-        write_trajectories(folder, 0, trajectories, env=self._env.factory)
+        write_trajectories(folder, 0, trajectories, env=settings.env.factory)
         write_results(folder, evaluation)
         return evaluation, trajectories
 
@@ -129,6 +131,7 @@ def write_results(folder: Path, evaluation: Evaluation) -> None:
         {
             "task_id": result.task_id,
             "kind": result.kind,
+            **({"language": result.language} if result.language else {}),
             "failed": result.failed,
             "flags": dict(result.flags),
             "hallucinated_share": result.hallucinated_share,

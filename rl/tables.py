@@ -11,11 +11,17 @@ from rich.console import Console
 from rl.evaluate import FORMAT_ONLY, Comparison
 from rl.evaluator import read_results
 from rl.report.console import table
-from rl.report.rows import LABELS, Cells, error_cells, kind_cells, p_value, percent, rates_cells
+from rl.report.rows import GROUPS, LABELS, Cells, error_cells, kind_cells, p_value, percent, rates_cells
 
 FORMAT_LABEL = "only the format better"
 
-TITLES = {"": "Held-out tasks, tools never seen", "real_apis": "Unseen real API documents"}
+TITLES = {
+    "heldout": "Held-out tasks, tools never seen",
+    "real_apis": "Unseen real API documents",
+    "detection": "Responses never seen, to be checked for hallucinations",
+}
+FIRST_SET = "heldout"
+"""The first set of an evaluation that does not name it."""
 
 
 def print_stages(console: Console, stages: Mapping[str, Mapping[str, Any]]) -> None:
@@ -36,7 +42,8 @@ def stage_cells(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[Cells]:
         yield rates_cells(columns, title)
     greedy = {name: stage["greedy"] for name, stage in stages.items() if "greedy" in stage}
     detailed = greedy or stages
-    yield from (cells for cells in (kind_cells(detailed), error_cells(detailed)) if cells.rows)
+    groups = [kind_cells(detailed, by=by) for by in GROUPS]
+    yield from (cells for cells in (*groups, error_cells(detailed)) if cells.rows)
 
 
 def sections(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Mapping[str, Any]]]]:
@@ -44,7 +51,8 @@ def sections(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dic
     sets = ["", *sorted({key for stage in stages.values() for key, value in stage.items() if _is_set(key, value)})]
     for name in sets:
         found = {label: stage[name] if name else stage for label, stage in stages.items() if not name or name in stage}
-        title = TITLES.get(name, f"Tasks of {name}")
+        known = name or next((stage["tasks"] for stage in stages.values() if "tasks" in stage), FIRST_SET)
+        title = TITLES.get(known, f"Tasks of {known}")
         sampled = {label: rates for label, rates in found.items() if "success" in rates}
         if sampled:
             yield f"{title}, temperature 1", sampled

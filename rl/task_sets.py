@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from envs.component import Component
+from envs.detection.tasks import DetectionTasks
 from envs.tasks import SUFFIXES, read_tasks
 from envs.toolworld import ToolWorldTasks
 from envs.types import Task
 
-SETS = ("heldout", "real", "train")
+SETS = ("heldout", "real", "train", "detection")
+DETECTION_ENV = Component(factory="envs.detection.env:DetectionEnv")
+DETECTION_TURNS = 20
+"""A response has up to five sentences; some are checked twice or linked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +25,10 @@ class TaskSet:
 
     name: str
     tasks: Sequence[Task]
+    env: Component | None = None
+    """The environment that these tasks are made for; None: that of whoever runs them."""
+    turns: int = 0
+    """That an episode of these tasks may need, whatever limit is set for others."""
 
 
 def task_sets(names: Sequence[str], *, num: int, num_others: int, seed: int) -> list[TaskSet]:
@@ -37,7 +46,7 @@ def task_set(name: str, num: int, seed: int) -> TaskSet:
 
     Args:
         name: `heldout` (unseen procedural tools), `real` (unseen real API documents), `train` (procedural tools of
-            the training split), or a task file.
+            the training split), `detection` (unseen responses to be checked, English and Chinese), or a task file.
         num: how many; of a file, at most so many.
         seed: of the procedural sets.
 
@@ -52,6 +61,9 @@ def task_set(name: str, num: int, seed: int) -> TaskSet:
         return TaskSet(
             name="real_apis", tasks=list(ToolWorldTasks(split="heldout", catalogue="real", seed=seed, num=num))
         )
+    if name == "detection":
+        tasks = list(DetectionTasks(split="heldout", seed=seed, num=num))
+        return TaskSet(name=name, tasks=tasks, env=DETECTION_ENV, turns=DETECTION_TURNS)
     return TaskSet(name=Path(name).name.split(".")[0], tasks=_of_file(name)[:num])
 
 

@@ -2,7 +2,8 @@ r"""Measure a model on tasks it has never seen: success, hallucinations, deferra
 
 MODEL is a Hugging Face folder, a run directory (its newest checkpoint), or package:tiny, which is shipped. Every
 task is done once at each temperature; `heldout` are procedural tools and `real` API documents that no training has
-shown. Rates go to rates.json, every episode to Parquet files that `tether show` prints.
+shown, `detection` responses to be checked for hallucinations, where success is the right verdict. Rates go to
+rates.json, every episode to Parquet files that `tether show` prints.
 
   tether eval package:tiny
   tether eval runs/ppo_tiny-20260101-120000 --tasks heldout --num 200 --temperature 0
@@ -53,7 +54,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "rest", metavar="CLUSTER key=value", nargs="*", default=[], help="where to run, and single settings of it"
     )
     parser.add_argument(
-        "--tasks", action="append", metavar="heldout|real|FILE", help="may be repeated (default: heldout and real)"
+        "--tasks",
+        action="append",
+        metavar="heldout|real|detection|FILE",
+        help="may be repeated (default: heldout and real)",
     )
     parser.add_argument("--num", type=int, default=600, metavar="N", help="tasks of the first set (default: 600)")
     parser.add_argument(

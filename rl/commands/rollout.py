@@ -35,7 +35,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num", type=int, default=5, metavar="N", help="tasks (default: 5)")
     parser.add_argument("--group-size", type=int, default=1, metavar="N", help="episodes of each task (default: 1)")
-    parser.add_argument("--tasks", default="heldout", metavar="heldout|real|train|FILE", help="(default: heldout)")
+    parser.add_argument(
+        "--tasks", default="heldout", metavar="heldout|real|train|detection|FILE", help="(default: heldout)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of tasks and sampling (default: 0)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
     parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="of one turn (default: 128)")
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     cluster, overrides = cluster_and_overrides(arguments.rest)
     config = configs.for_model(arguments.model, cluster, overrides)
     try:
-        tasks = task_set(arguments.tasks, arguments.num, arguments.seed).tasks
+        chosen = task_set(arguments.tasks, arguments.num, arguments.seed)
     except ValueError as error:
         raise BadInput(str(error)) from error
     if arguments.group_size < 1:
@@ -65,16 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
     from rollout.store import write_trajectories
     from rollout.worker import EpisodeSettings
 
+    tasks, env = chosen.tasks, chosen.env or config.source.env
     console = make_console()
     console.print(f"starting the engine for {config.model.path}", markup=False)
     settings = EpisodeSettings(
-        env=config.source.env,
+        env=env,
         sampling=Sampling(
             temperature=arguments.temperature,
             max_tokens=arguments.max_tokens,
             seed=arguments.seed if arguments.temperature else None,
         ),
-        max_turns=arguments.max_turns,
+        max_turns=max(arguments.max_turns, chosen.turns),
     )
 
     async def work(pool: RolloutPool) -> list[Trajectory]:
@@ -101,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             console.print()
     console.print(summary(trajectories, errors), markup=False, soft_wrap=True)
     if arguments.out:
-        path = write_trajectories(arguments.out, 0, trajectories, env=config.source.env.factory)
+        path = write_trajectories(arguments.out, 0, trajectories, env=env.factory)
         console.print(f"kept in {path}", markup=False)
     return 0
 

@@ -16,7 +16,7 @@ from rollout.recorded import read_rows, recorded_of, recorded_task
 
 FORMS = (
     "a task file, a file of conversations (messages and tools), a benchmark as NAME:DIR, or one of "
-    f"{', '.join(SETS)} (the tool world)"
+    f"{', '.join(SETS)} (made from a seed)"
 )
 
 
@@ -50,8 +50,8 @@ def read_dataset(name: str, *, num: int, seed: int) -> DataSet:
 
     Args:
         name: as FORMS says.
-        num: size of a set of the tool world.
-        seed: of a set of the tool world.
+        num: size of a set that is made from a seed.
+        seed: of a set that is made from one.
 
     Raises:
         BadInput: there is none, or it cannot be read, or holds nothing.

@@ -60,15 +60,20 @@ def rates_cells(columns: Mapping[str, Rates], title: str = "Rates") -> Cells:
     return Cells(title=title, header=("in %, with 95 % intervals", *columns), rows=tuple(rows))
 
 
-def kind_cells(columns: Mapping[str, Rates], rate: str = "success") -> Cells:
-    """One rate by kind of task."""
-    kinds = list(dict.fromkeys(kind for rates in columns.values() for kind in rates.get("by_task_kind", {})))
+GROUPS = {"by_task_kind": "kind of task", "by_language": "language"}
+"""What tasks are grouped by in the JSON of an evaluation."""
+
+
+def kind_cells(columns: Mapping[str, Rates], rate: str = "success", by: str = "by_task_kind") -> Cells:
+    """One rate by kind of task, or by another one of GROUPS."""
+    kinds = list(dict.fromkeys(kind for rates in columns.values() for kind in rates.get(by, {})))
     rows = []
     for kind in kinds:
-        found = [rates.get("by_task_kind", {}).get(kind) for rates in columns.values()]
+        found = [rates.get(by, {}).get(kind) for rates in columns.values()]
         num = max((part["n"] for part in found if part), default=0)
         rows.append((f"{kind} ({num})", *("-" if part is None else with_interval(part, rate) for part in found)))
-    return Cells(title=f"By kind of task: {LABELS[rate]}", header=("kind (tasks)", *columns), rows=tuple(rows))
+    header = (f"{GROUPS[by].split()[0]} (tasks)", *columns)
+    return Cells(title=f"By {GROUPS[by]}: {LABELS[rate]}", header=header, rows=tuple(rows))
 
 
 def error_cells(columns: Mapping[str, Rates]) -> Cells:

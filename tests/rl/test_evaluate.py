@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -291,3 +292,29 @@ def test_a_gain_in_format_alone_is_told_apart_from_other_gains():
     found = before.compare(after)[FORMAT_ONLY]
     assert (found.n, found.only_first, found.only_second) == (4, 1, 2)
     assert (found.first, found.second) == (0.25, 0.5)
+
+
+def checked(name, language, success):
+    task = Task(
+        task_id=name,
+        prompt=(Message(role="user", content="Check"),),
+        tools=(),
+        answer="yes",
+        kind="dates",
+        facts={"language": language},
+    )
+    return replace(play(task, FINISH), outcome=Outcome(finished=True, answer="yes", facts={"success": success}))
+
+
+def test_success_is_what_the_environment_says_where_no_reference_does():
+    trajectories = [checked("a", "en", True), checked("b", "en", False), checked("c", "zh", True)]
+    found = measure(trajectories, [one.task for one in trajectories]).to_json()
+    assert found["success"] == pytest.approx(2 / 3)
+    assert {name: rates["success"] for name, rates in found["by_language"].items()} == {"en": 0.5, "zh": 1.0}
+    low, high = found["by_language"]["zh"]["intervals"]["success"]
+    assert 0 < low < high == 1.0
+
+
+def test_tasks_that_name_no_language_are_not_grouped_by_it():
+    trajectory = play(solvable(), RIGHT, FINISH)
+    assert "by_language" not in measure([trajectory], [trajectory.task]).to_json()

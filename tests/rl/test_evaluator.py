@@ -159,3 +159,20 @@ def test_an_evaluation_without_deferrals_offers_the_same_tasks_with_finish_alone
     )
     assert [task.task_id for task in whole.tasks] == [task.task_id for task in without.tasks]
     assert [action.name for task in without.tasks for action in offered_actions(task)] == [FINISH] * 4
+
+
+async def test_detection_brings_its_environment_and_the_turns_that_it_needs(tmp_path):
+    class Listening(Pool):
+        async def run(self, task, *, group_id, settings):
+            asked.append((settings.env.factory, settings.max_turns))
+            return await super().run(task, group_id=group_id, settings=settings)
+
+    asked: list[tuple[str, int]] = []
+    sets = task_sets(EvaluationConfig(tasks=["detection", "heldout"], num=3, num_others=2))
+    stage = await evaluator(Listening()).run(sets, [0.0], 7, tmp_path)  # type: ignore[arg-type]
+    assert asked[:3] == [("envs.detection.env:DetectionEnv", 20)] * 3
+    assert asked[3:] == [("envs.toolworld:ToolWorldEnv", 2)] * 2
+    assert stage["tasks"] == "detection" and stage["heldout"]["greedy"]["n"] == 2
+    title, _ = next(iter(sections({"before": stage})))
+    assert title == "Responses never seen, to be checked for hallucinations, greedy"
+    assert read_results(tmp_path / "detection-greedy").results[0].language in ("en", "zh")
