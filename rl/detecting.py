@@ -35,8 +35,9 @@ RULES = "rules"
 MAX_TURNS = 200
 """Of one episode. The rules make at most 40 checks, as many links, and a few turns around them."""
 ENDPOINT_FAILED = "the endpoint failed: "
+ENGINE_FAILED = "the engine failed: "
 MAX_FAILURES = 5
-"""Of the endpoint, one after the other, before a run stops."""
+"""Of endpoint or engine, one after the other, before a run stops."""
 MAX_RESPONSE = 200_000
 """Characters."""
 
@@ -55,10 +56,12 @@ class Settings:
     """Who checks, and with which tools. Plain data: it goes to other processes."""
 
     model: str = RULES
-    """`rules`, or the URL of an OpenAI-compatible endpoint."""
+    """`rules`, the URL of an OpenAI-compatible endpoint, or a model of our own (`rl.detecting_model`)."""
     endpoint_model: str = ""
     language: Language | None = None
     """Of the instructions; None: that of each response."""
+    short: bool = False
+    """Short instructions and tools (`envs.detection.env.make_task`), as the tiny detector has them."""
     rounding: bool = True
     """Of the rules: whether a result may be rounded to the digits that it is written with."""
     links: bool = True
@@ -87,14 +90,7 @@ class Detector:
             ValueError: a setting cannot be used.
         """
         self._settings = settings
-        self._toolbox = make_toolbox(
-            corpus=settings.corpus,
-            search_url=settings.search_url,
-            translate_url=settings.translate_url,
-            matcher=_matcher(settings.match),
-            tools=settings.tools,
-            allow_unprotected=settings.allow_unprotected,
-        )
+        self._toolbox = make_toolbox(**toolbox_options(settings))
         self._tools = offered(self._toolbox)
         self._endpoint = _endpoint(settings)
 
@@ -105,18 +101,26 @@ class Detector:
 
     async def trajectory(self, record: Record) -> Trajectory:
         """The episode of checking one response, without tokens."""
-        language = self._settings.language or language_of(record.response)
-        task = make_task(str(record.record_id), record.question, record.response, tools=self._tools, language=language)
+        task = self.task(record)
+        policy = self._policy(task.facts["language"])
         return await converse(
-            task, self._env, self._policy(language), trajectory_id=task.task_id, max_turns=MAX_TURNS, offer_actions=True
+            task, self._env, policy, trajectory_id=task.task_id, max_turns=MAX_TURNS, offer_actions=True
+        )
+
+    def task(self, record: Record) -> Task:
+        """The task of checking one response."""
+        return make_task(
+            str(record.record_id),
+            record.question,
+            record.response,
+            tools=self._tools,
+            language=self._settings.language or language_of(record.response),
+            short=self._settings.short,
         )
 
     async def detect(self, record: Record) -> dict[str, Json]:
         """The line of one response, as CONTRACTS has it: {"id", "hallucinated", "sentences", "failed"?}."""
-        if len(record.response) > MAX_RESPONSE:
-            reason = f"a response of {len(record.response)} characters: at most {MAX_RESPONSE} are checked"
-            return {"id": record.record_id, "hallucinated": None, "sentences": [], "failed": reason}
-        return line_of(record.record_id, await self.trajectory(record))
+        return refused(record) or line_of(record.record_id, await self.trajectory(record))
 
     def _policy(self, language: Language) -> Policy:
         settings = self._settings
@@ -126,6 +130,18 @@ class Detector:
 
     def _env(self, task: Task) -> DetectionEnv:
         return DetectionEnv(task, self._toolbox)
+
+
+def toolbox_options(settings: Settings) -> dict[str, Json]:
+    """The toolbox of `settings`, as options of `make_toolbox` and of DetectionEnv."""
+    return {
+        "corpus": settings.corpus,
+        "search_url": settings.search_url,
+        "translate_url": settings.translate_url,
+        "matcher": _matcher(settings.match),
+        "tools": list(settings.tools),
+        "allow_unprotected": settings.allow_unprotected,
+    }
 
 
 def _matcher(name: str | None) -> dict[str, Json] | None:
@@ -142,7 +158,7 @@ def is_url(name: str) -> bool:
 
 
 def _endpoint(settings: Settings) -> EndpointPolicy | None:
-    if settings.model == RULES:
+    if not is_url(settings.model):
         return None
     return EndpointPolicy(
         settings.model,
@@ -153,24 +169,38 @@ def _endpoint(settings: Settings) -> EndpointPolicy | None:
     )
 
 
-def line_of(record_id: str | int, trajectory: Trajectory) -> dict[str, Json]:
-    """What an episode found. A verdict of None without `failed`: the policy found nothing that it could check."""
+def refused(record: Record) -> dict[str, Json] | None:
+    """The line of a response that is too long to be checked; None of any other."""
+    if len(record.response) <= MAX_RESPONSE:
+        return None
+    reason = f"a response of {len(record.response)} characters: at most {MAX_RESPONSE} are checked"
+    return {"id": record.record_id, "hallucinated": None, "sentences": [], "failed": reason}
+
+
+def line_of(record_id: str | int, trajectory: Trajectory, engine: str = ENDPOINT_FAILED) -> dict[str, Json]:
+    """What an episode found. A verdict of None without `failed`: the policy found nothing that it could check.
+
+    Args:
+        record_id: of the response.
+        trajectory: the episode.
+        engine: how a failure of what the policy runs on is told.
+    """
     facts = trajectory.outcome.facts
     line: dict[str, Json] = {
         "id": record_id,
         "hallucinated": facts.get("hallucinated"),
         "sentences": list(facts.get("sentences", ())),
     }
-    reason = _failure(trajectory)
+    reason = _failure(trajectory, engine)
     if reason:
         line |= {"hallucinated": None, "failed": reason}
     return line
 
 
-def _failure(trajectory: Trajectory) -> str:
+def _failure(trajectory: Trajectory, engine: str) -> str:
     """Why there is no verdict; empty if there is one, or none because nothing could be checked."""
     if trajectory.ending is Ending.ENGINE_FAILED:
-        return f"{ENDPOINT_FAILED}{trajectory.error}"
+        return f"{engine}{trajectory.error}"
     if trajectory.ending.is_failure:
         return trajectory.error.strip().splitlines()[-1] if trajectory.error.strip() else str(trajectory.ending)
     if trajectory.ending is not Ending.COMPLETED:
@@ -201,13 +231,13 @@ async def lines(
     if settings.model != RULES:
         detector = Detector(settings)
         try:
-            async for line in _in_order(records, detector.detect, at_once):
+            async for line in in_order(records, detector.detect, at_once):
                 yield line
         finally:
             await detector.close()
         return
     async with _workers(settings, num_jobs) as work:
-        async for line in _in_order(records, work, 4 * num_jobs if num_jobs > 1 else 1):
+        async for line in in_order(records, work, 4 * num_jobs if num_jobs > 1 else 1):
             yield line
 
 
@@ -220,10 +250,7 @@ async def append_lines(
     num_jobs: int = 1,
     at_once: int = 8,
 ) -> None:
-    """Check records and append each line to a file as soon as it is known.
-
-    Failures of the endpoint are written once something else came after them, so that a run that stops for them can go
-    on with the responses that failed.
+    """Check records and append each line to a file as soon as it is known (`append`).
 
     Args:
         out: the file.
@@ -234,14 +261,35 @@ async def append_lines(
         at_once: as in `lines`.
 
     Raises:
-        RunFailed: the endpoint failed MAX_FAILURES times one after the other, or a process was killed.
+        RunFailed: as `append`; or a process was killed.
+    """
+    try:
+        await append(out, lines(records, settings, num_jobs=num_jobs, at_once=at_once), note)
+    except BrokenProcessPool as error:
+        raise RunFailed("a process was killed") from error
+
+
+async def append(
+    out: Path, found: AsyncGenerator[dict[str, Json], None], note: Callable[[dict[str, Json]], None]
+) -> None:
+    """Append lines to a file as they are found.
+
+    Failures of endpoint or engine are written once something else came after them, so that a run that stops for them
+    can go on with the responses that failed.
+
+    Args:
+        out: the file.
+        found: the lines, in order; closed at the end.
+        note: told of each line that was written.
+
+    Raises:
+        RunFailed: endpoint or engine failed MAX_FAILURES times one after the other.
     """
     failed: list[dict[str, Json]] = []
-    found = lines(records, settings, num_jobs=num_jobs, at_once=at_once)
     try:
         with out.open("a", encoding="utf-8") as file:
             async for line in found:
-                if str(line.get("failed", "")).startswith(ENDPOINT_FAILED):
+                if str(line.get("failed", "")).startswith((ENDPOINT_FAILED, ENGINE_FAILED)):
                     failed.append(line)
                     if len(failed) == MAX_FAILURES:
                         raise RunFailed(f"{MAX_FAILURES} responses one after the other: {line['failed']}")
@@ -249,8 +297,6 @@ async def append_lines(
                 _write(file, [*failed, line], note)
                 failed.clear()
             _write(file, failed, note)
-    except BrokenProcessPool as error:
-        raise RunFailed("a process was killed") from error
     finally:
         await found.aclose()
 
@@ -262,9 +308,10 @@ def _write(file: IO[str], found: Iterable[dict[str, Json]], note: Callable[[dict
         note(line)
 
 
-async def _in_order(
+async def in_order(
     records: Iterable[Record], work: Callable[[Record], Awaitable[dict[str, Json]]], at_once: int
-) -> AsyncIterator[dict[str, Json]]:
+) -> AsyncGenerator[dict[str, Json], None]:
+    """The lines of records in their order, `at_once` of them under way."""
     under_way: deque[asyncio.Future[dict[str, Json]]] = deque()
     try:
         for record in records:

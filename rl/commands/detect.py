@@ -6,39 +6,63 @@ it stopped: start it again with the same IN and OUT.
 
 --model rules needs no model: calculations, dates, demanded lengths and programs are checked exactly, facts if there is
 something to search in, and of the rest nothing is said (null). --model URL lets a model behind an OpenAI-compatible
-endpoint use the same tools (key: OPENAI_API_KEY). Code runs in a sandbox; where nothing contains it, it is not run.
-Needs neither torch nor Ray.
+endpoint use the same tools (key: OPENAI_API_KEY), --model MODEL one that is run here: a Hugging Face folder, a run
+directory, package:NAME or hub:OWNER/NAME. Code runs in a sandbox; where nothing contains it, it is not run. Rules and
+endpoints need neither torch nor Ray.
 
   tether detect responses.jsonl --out found.jsonl
   tether detect answer.txt --out found.jsonl --corpus passages.jsonl
   tether detect responses.jsonl --out found.jsonl --model http://localhost:8000/v1 --endpoint-model qwen
+  tether detect responses.jsonl --out found.jsonl --model runs/detect_dpo_tiny-20260101-120000 --short
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from rl.console import duration, make_console, make_progress
 from rl.errors import BadInput, RunFailed
 
+if TYPE_CHECKING:
+    from rl.config import Config
+    from rl.detecting import Record, Settings
+
+REQUESTS = 8
+"""To an endpoint at a time, unless told otherwise."""
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
+    parser.usage = "tether detect IN [CLUSTER] [key=value ...] --out OUT [options]"
     parser.add_argument("path", metavar="IN", type=Path)
+    parser.add_argument(
+        "rest",
+        metavar="CLUSTER key=value",
+        nargs="*",
+        default=[],
+        help="of a model that is run here: where, and single settings of it",
+    )
     parser.add_argument("--out", metavar="OUT", type=Path, required=True, help=".jsonl; continued if it exists")
-    parser.add_argument("--model", metavar="rules|URL", default="rules", help="who checks (default: rules)")
+    parser.add_argument("--model", metavar="rules|URL|MODEL", default="rules", help="who checks (default: rules)")
     parser.add_argument("--endpoint-model", metavar="NAME", help="the model's name at the endpoint")
     parser.add_argument("--language", choices=("en", "zh"), help="of the instructions (default: that of each response)")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="short instructions, and tools that fill in what they check: for models that were trained so",
+    )
     parser.add_argument("--exact", action="store_true", help="of the rules: a rounded result is wrong")
     parser.add_argument(
         "--no-links",
@@ -64,7 +88,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, for the rules (default: 1)")
     parser.add_argument(
-        "--concurrency", type=int, default=8, metavar="N", help="requests to an endpoint at a time (default: 8)"
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help="responses at a time, for models (default: 8 at an endpoint, else what the cluster file says)",
+    )
+    parser.add_argument(
+        "--max-tokens", type=int, default=1024, metavar="N", help="of one turn of a model (default: 1024)"
     )
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="of one request (default: 120)")
     parser.add_argument("--retries", type=int, default=3, metavar="N", help="of a failed request (default: 3)")
@@ -92,13 +122,14 @@ class _Sums:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check and say what was found."""
-    _check(arguments)
-    from rl.detecting import Detector, Settings, append_lines, finished, read_records, skip
+    config = _check(arguments)
+    from rl.detecting import Detector, Settings, finished, read_records, skip
 
     settings = Settings(
         model=arguments.model,
         endpoint_model=arguments.endpoint_model or "",
         language=arguments.language,
+        short=arguments.short,
         rounding=not arguments.exact,
         links=not arguments.no_links,
         corpus=None if arguments.corpus is None else str(arguments.corpus),
@@ -108,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
         protocol=arguments.protocol,
         tools=tuple(arguments.tool),
         allow_unprotected=arguments.allow_unprotected,
+        max_tokens=arguments.max_tokens,
         timeout=arguments.timeout,
         max_retries=arguments.retries,
     )
@@ -124,15 +156,10 @@ def run(arguments: argparse.Namespace) -> int:
     if done:
         console.print(f"{len(done)} responses were checked before; going on", markup=False)
     try:
-        with make_progress(console) as progress:
-            bar = progress.add_task("responses", total=None)
-
-            def note(line: dict[str, Any]) -> None:
-                sums.add(line)
-                progress.advance(bar)
-
-            work = append_lines(out, records, settings, note, num_jobs=arguments.jobs, at_once=arguments.concurrency)
-            asyncio.run(work)
+        if config is None:
+            _by_rules_or_endpoint(arguments, records, settings, console, sums)
+        else:
+            _by_model(arguments, records, settings, config, console, sums)
     except BadInput as error:
         raise BadInput(f"{error}; the {len(done) + sums.num} responses checked before are in {out}") from error
     except RunFailed as error:
@@ -143,8 +170,58 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _by_rules_or_endpoint(
+    arguments: argparse.Namespace, records: Iterator[Record], settings: Settings, console: Console, sums: _Sums
+) -> None:
+    from rl.detecting import append_lines
+
+    with _noting(console, sums) as note:
+        at_once = arguments.concurrency or REQUESTS
+        asyncio.run(append_lines(arguments.out, records, settings, note, num_jobs=arguments.jobs, at_once=at_once))
+
+
+def _by_model(
+    arguments: argparse.Namespace,
+    records: Iterator[Record],
+    settings: Settings,
+    config: Config,
+    console: Console,
+    sums: _Sums,
+) -> None:
+    from rl.detecting import append
+    from rl.detecting_model import pool_lines
+    from rl.serving import with_pool
+    from rollout.pool import RolloutPool
+
+    at_once = arguments.concurrency or config.rollout_pool.num_workers * config.rollout_pool.concurrency
+    console.print(f"starting the engine for {config.model.path}", markup=False)
+
+    async def work(pool: RolloutPool) -> None:
+        with _noting(console, sums) as note:
+            await append(arguments.out, pool_lines(records, settings, pool, at_once=at_once), note)
+
+    with tempfile.TemporaryDirectory(prefix="tether-") as logs:
+        with_pool(config, Path(logs), work)
+
+
+@contextmanager
+def _noting(console: Console, sums: _Sums) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Counts lines, and shows how many there are."""
+    with make_progress(console) as progress:
+        bar = progress.add_task("responses", total=None)
+
+        def note(line: dict[str, Any]) -> None:
+            sums.add(line)
+            progress.advance(bar)
+
+        yield note
+
+
+def _check(arguments: argparse.Namespace) -> Config | None:
     """Refuse what cannot work.
+
+    Returns:
+        What serves the model, if it is one that is run here.
 
     Raises:
         BadInput: says what.
@@ -160,17 +237,35 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--out {out}: no such folder")
     if out.exists() and out.samefile(path):
         raise BadInput(f"--out {out}: is the file to be checked")
-    if min(arguments.jobs, arguments.concurrency) < 1:
-        raise BadInput("--jobs and --concurrency: expected at least 1")
+    if min(arguments.jobs, arguments.max_tokens, arguments.concurrency or 1) < 1:
+        raise BadInput("--jobs, --concurrency and --max-tokens: expected at least 1")
     is_endpoint = arguments.model.startswith(("http://", "https://"))
-    if arguments.model != "rules" and not is_endpoint:
-        raise BadInput(f"--model {arguments.model}: expected rules, or an endpoint such as http://localhost:8000/v1")
     if is_endpoint != (arguments.endpoint_model is not None):
         raise BadInput("--endpoint-model NAME belongs to --model URL; expected both or neither")
     if is_endpoint and find_spec("openai") is None:
         raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
     if arguments.corpus is not None and find_spec("bm25s") is None:
         raise BadInput("--corpus needs the package bm25s: pip install bm25s")
+    if is_endpoint or arguments.model == "rules":
+        if arguments.rest:
+            raise BadInput(f"{arguments.rest[0]}: belongs to a model that is run here, with --model MODEL")
+        return None
+    return _serving(arguments)
+
+
+def _serving(arguments: argparse.Namespace) -> Config:
+    """What serves a model of our own.
+
+    Raises:
+        BadInput: there is no such model, or it cannot be served so.
+    """
+    from rl import config as configs
+    from rl.commands.train import cluster_and_overrides
+
+    if arguments.protocol != "tools":
+        raise BadInput("--protocol react: belongs to an endpoint; a model that is run here calls as its template says")
+    cluster, overrides = cluster_and_overrides(arguments.rest)
+    return configs.for_model(arguments.model, cluster, overrides)
 
 
 def _report(console: Console, sums: _Sums, seconds: float, out: Path) -> None:

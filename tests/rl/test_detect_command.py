@@ -110,7 +110,7 @@ def test_a_bad_line_ends_the_command_and_what_was_done_stays(tmp_path, capsys, r
     ("options", "fault"),
     [
         (["--jobs", "0"], "expected at least 1"),
-        (["--model", "somewhere"], "expected rules, or an endpoint"),
+        (["--model", "somewhere"], "somewhere: no such folder"),
         (["--model", "http://localhost:1/v1"], "--endpoint-model NAME belongs to --model URL"),
         (["--endpoint-model", "x"], "--endpoint-model NAME belongs to --model URL"),
         (["--corpus", "no.jsonl"], "no.jsonl: cannot be read"),
