@@ -3,7 +3,8 @@
 Each of the data sets below is made by `tether data NAME IN --out OUT`. OUT is JSONL, .jsonl.gz or Parquet, as its name
 says. Every record has a `source`: the command, the file and its row, the seed, the version. OUT.summary.json tells what
 the call came to. A call that was stopped goes on where it stopped if it is repeated: until all is done, what was done
-lies in OUT.partial. Needs neither torch nor Ray, but for `token-pairs`, which samples from a model.
+lies in OUT.partial. Needs neither torch nor Ray, but where a model is sampled from: `token-pairs`, and `detections` if
+the model is run here.
 
   tether data mask-errors demonstrations.jsonl --out masked.jsonl
   tether data NAME --help
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from rl.commands import add_command
 
-STAGES = ("mask-errors", "reversed", "reliability", "preferences", "token-pairs", "contamination")
+STAGES = ("mask-errors", "reversed", "reliability", "preferences", "token-pairs", "detections", "contamination")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
