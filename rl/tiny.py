@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -22,11 +22,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
 
 from envs.actions import ACTIONS
-from envs.toolworld import Demonstrator, ToolWorldEnv, ToolWorldTasks
+from envs.component import Component
+from envs.env import Env
 from envs.types import Message, Task
 from rl.checkpoint import WEIGHTS
 from rl.console import track
 from rl.weights import follow_umask
+from rollout.demonstrations import DemonstrationPolicy
 from rollout.renderer import ChatTemplateRenderer, special_pattern
 
 logger = logging.getLogger(__name__)
@@ -45,9 +47,20 @@ SPECIAL_TOKENS = (
 
 TEMPLATE_PATH = Path(__file__).resolve().parent.parent / "rollout" / "tiny_template.jinja"
 
-SPLIT = r"[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,2}|[^A-Za-z0-9]+"
-"""Words, camelCase parts, two digits, or a run of anything else: so that a value is the same tokens wherever
-it stands, and the punctuation of JSON between two words is one token."""
+SPLIT = r"[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,2}|\p{Han}|[^A-Za-z0-9\p{Han}]+"
+"""Words, camelCase parts, two digits, a Chinese character, or a run of anything else: so that a value is the same
+tokens wherever it stands, and the punctuation of JSON between two words is one token."""
+
+CORPUS: Mapping[str, Any] = {
+    "tasks": {
+        "factory": "envs.toolworld:ToolWorldTasks",
+        "options": {"split": "train", "catalogue": "mixed", "real_share": 0.5},
+    },
+    "env": {"factory": "envs.toolworld:ToolWorldEnv"},
+    "demonstrations": {"factory": "envs.toolworld:Demonstrator"},
+}
+"""What the tokenizer is made for unless told otherwise. Half of the tasks are on real API documents, so that the words
+of real APIs get a fair share of the tokens."""
 
 
 def build(
@@ -63,9 +76,28 @@ def build(
     max_context: int = 1024,
     num_texts: int = 6000,
     priming_steps: int = 400,
+    corpus: Mapping[str, Any] = CORPUS,
 ) -> Path:
-    """Make the primed model and its tokenizer and save both in `directory`, in Hugging Face form."""
-    tokenizer = train_tokenizer(corpus(num_texts, seed), vocab_size)
+    """Make the primed model and its tokenizer and save both in `directory`, in Hugging Face form.
+
+    Args:
+        directory: the folder.
+        seed: of the tokenizer's texts and of the weights.
+        hidden_size: of the model.
+        num_layers: of the model.
+        num_heads: of attention.
+        num_kv_heads: of attention.
+        intermediate_size: of the model.
+        vocab_size: most tokens of the tokenizer.
+        max_context: tokens.
+        num_texts: demonstrations that the tokenizer is made for.
+        priming_steps: updates of copying.
+        corpus: `tasks`, `env` and `demonstrations`, as in a recipe's `source`: what the tokenizer is made for.
+
+    Raises:
+        ValueError: the corpus lacks one of them, or has an unknown entry.
+    """
+    tokenizer = train_tokenizer(texts_of(corpus, num_texts, seed), vocab_size)
     model = make_model(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -86,29 +118,38 @@ def build(
     return path
 
 
-def corpus(num_texts: int, seed: int) -> Iterator[str]:
-    """Demonstrated training tasks as the model will read and write them, cut at the special tokens.
+def texts_of(corpus: Mapping[str, Any], num_texts: int, seed: int) -> Iterator[str]:
+    """Demonstrated tasks as the model will read and write them, cut at the special tokens.
 
-    Half of the tasks are on real API documents, so that the words of real APIs get a fair share of the tokens.
+    Args:
+        corpus: as of `build`.
+        num_texts: demonstrations.
+        seed: of tasks and demonstrators.
+
+    Raises:
+        ValueError: as `build`.
     """
-    tasks = ToolWorldTasks(split="train", catalogue="mixed", seed=seed, real_share=0.5)
+    if set(corpus) != set(CORPUS):
+        raise ValueError(f"corpus {sorted(corpus)}: expected {', '.join(CORPUS)}")
+    parts = {name: Component.model_validate(dict(value)) for name, value in corpus.items()}
+    tasks = parts["tasks"].build(seed=seed)
     renderer = ChatTemplateRenderer(_wrapped(_byte_level_bpe()))
     special = special_pattern(renderer.tokenizer)
     for index in track(range(num_texts), "texts for the tokenizer", total=num_texts):
         task = tasks.task(index)
-        messages = asyncio.run(_conversation(task, seed=index))
+        demonstrator = parts["demonstrations"].build(task, seed=index)
+        messages = asyncio.run(_conversation(task, parts["env"].build(task), demonstrator))
         yield from filter(None, special.split(renderer.render(messages, task.tools + ACTIONS)))
 
 
-async def _conversation(task: Task, seed: int) -> list[Message]:
-    env = ToolWorldEnv(task)
-    demonstrator = Demonstrator(task, seed=seed)
+async def _conversation(task: Task, env: Env, demonstrator: DemonstrationPolicy) -> list[Message]:
     messages, tools, step = list(await env.open()), task.tools + ACTIONS, None
     while step is None or not step.done:
         message, _ = demonstrator.reply(messages, tools, step)
         step = await env.step(message)
         tools = step.tools or tools
         messages += [message, *step.messages]
+    await env.close()
     return messages
 
 

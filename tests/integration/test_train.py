@@ -94,6 +94,55 @@ def test_the_other_recipes_of_the_main_job_run(tmp_path, run_ok, start, recipe):
 
 
 @pytest.mark.slow
+def test_a_detector_is_trained_from_nothing_and_checks_responses(tmp_path, run_ok):
+    pairs = "runs/detect_dpo_tiny/pairs.jsonl"
+    (tmp_path / pairs).parent.mkdir(parents=True)
+    sifted = ["--num", "6", "--samples", "2", "--slips", "0.8", "--rules", "--pairs", "--at-parting"]
+    run_ok("data", "detections", "train", *sifted, "--out", pairs)
+    run_ok(
+        "train",
+        "detect_dpo_tiny",
+        "model.init.factory=small_parts:small_model",
+        "run.steps=1",
+        "run.directory=trained",
+        "first.run.steps=1",
+        "first.source.groups_per_step=2",
+        *SMALL_ENGINE,
+    )
+    (run,) = (tmp_path / "trained").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["after"]["tasks"] == "detection" and summary["after"]["n"] == 3
+    assert set(summary["after"]["by_language"]) <= {"en", "zh"}
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "response": "3 + 4 = 8."}\n{"id": 2, "response": "晴天。"}\n')
+    engine, served = "rollout_pool.engine.factory=small_parts:SmallEngine", ["--model", str(run), "--max-tokens", "8"]
+    run_ok("detect", "in.jsonl", "laptop", engine, *served, "--short", "--out", "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [1, 2]
+    run_ok("data", "detections", "train", "laptop", engine, *served, "--num", "2", "--rules", "--out", "kept.jsonl")
+    assert len((tmp_path / "kept.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_ppo_learns_from_verdicts(tmp_path, run_ok, start):
+    run_ok(
+        "train",
+        "ppo_tiny",
+        f"model.path={start}",
+        ALONE,
+        "run.steps=1",
+        "source.tasks.factory=envs.detection.tasks:DetectionTasks",
+        "source.env.factory=envs.detection.env:DetectionEnv",
+        "source.env.options.max_failures=3",
+        "reward.factory=rewards.detection_reward:DetectionReward",
+        "evaluation.before=false",
+        "evaluation.after=false",
+        *SMALL_ENGINE,
+    )
+    (step,) = read_metrics(only_run(tmp_path))
+    assert np.isfinite(step["reward/mean"]) and np.isfinite(step["train/loss"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["grpo:GRPO", "rloo:RLOO"])
 def test_the_algorithms_without_a_critic_learn_from_rollouts(tmp_path, run_ok, start, algorithm):
     run_ok(

@@ -75,3 +75,29 @@ def test_the_built_model_loads_with_its_own_tokenizer_and_its_template_is_append
     assert renderer.encode(text) == trained.encode(text)
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode
     assert renderer.max_context == json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"]
+
+
+def test_a_chinese_character_is_one_token_whatever_stands_beside_it():
+    texts = ["一共有三个苹果。", "苹果三个。一共。", '{"sentences":{"1":"一共三个苹果。"}}'] * 50
+    tokenizer = tiny.train_tokenizer(iter(texts), 500)
+    for text in ("一共", "共一", '"苹果"'):
+        tokens = [str(tokenizer.decode([token])) for token in tokenizer.encode(text)]
+        assert [token for token in tokens if token >= "\u4e00"] == [letter for letter in text if letter >= "\u4e00"]
+
+
+DETECTION = {
+    "tasks": {"factory": "envs.detection.tasks:DetectionTasks", "options": {"kinds": {"dates": 1.0}}},
+    "env": {"factory": "envs.detection.env:DetectionEnv"},
+    "demonstrations": {"factory": "envs.detection.demonstrator:Demonstrator"},
+}
+
+
+def test_the_corpus_says_what_the_tokenizer_is_made_for():
+    texts = "".join(tiny.texts_of(DETECTION, 8, seed=0))
+    assert "calculator(sentence?: integer)" in texts and "星期" in texts and "get_answer" in texts
+    assert "get_answer" not in "".join(tiny.texts_of(tiny.CORPUS, 2, seed=0))
+
+
+def test_a_corpus_that_lacks_a_part_is_refused():
+    with pytest.raises(ValueError, match="expected tasks, env, demonstrations"):
+        list(tiny.texts_of({"tasks": DETECTION["tasks"]}, 1, seed=0))
