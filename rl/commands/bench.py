@@ -10,12 +10,13 @@ core, reading and writing included; and `tether score` runs over the whole file,
 `detect`: responses with known labels are checked by the rules. Sets that are made need no data: demanded lengths and
 dates, 1,000 each in English and Chinese. With --data also FacTool, HumanEval and mutations of its solutions, GSM8K,
 HalluQA and HaluEval. --out gets rates.json, report.md, every line found and every disagreement; started again, it goes
-on.
+on. With --throughput also how many sentences a second Ray actors check on one and on two cores, by turns.
 
   tether bench rollout package:tiny
   tether bench rollout my_model one_gpu --num 256 --rounds 5
   tether bench rewards --lines 1000000
   tether bench detect --data DIR --out runs/detect --jobs 2
+  tether bench detect --set date_en --out runs/detect --throughput 2000
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import TaskID
 
 from rewards.schemes import DEFAULT_SCHEME, SCHEMES
@@ -36,6 +38,9 @@ from rl.checkpoint import is_adapter
 from rl.commands.train import cluster_and_overrides
 from rl.console import make_console, make_progress, track
 from rl.errors import BadInput
+
+CORES, ROUNDS = (1, 2), 3
+"""Of the measurement of `detect --throughput`."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +92,9 @@ def _add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is made (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--restart", action="store_true", help="forget what --out holds of these sets")
+    parser.add_argument(
+        "--throughput", type=int, metavar="N", help="time Ray actors on N responses, with one and with two cores"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -115,8 +123,8 @@ def _run_detect(arguments: argparse.Namespace) -> int:
             raise BadInput(f"--set {name}: expected --data DIR, the folder of the public data sets")
     if arguments.data is not None and not arguments.data.is_dir():
         raise BadInput(f"--data {arguments.data}: no such folder")
-    if min(arguments.num, arguments.mutants, arguments.jobs) < 1:
-        raise BadInput("--num, --mutants and --jobs: expected at least 1")
+    if min(arguments.num, arguments.mutants, arguments.jobs, arguments.throughput or 1) < 1:
+        raise BadInput("--num, --mutants, --jobs and --throughput: expected at least 1")
     source = bench_detect.Source(
         data=arguments.data, seed=arguments.seed, num=arguments.num, num_mutants=arguments.mutants
     )
@@ -135,6 +143,8 @@ def _run_detect(arguments: argparse.Namespace) -> int:
                 report["sets"][name] = bench_detect.measure(
                     name, source, settings, arguments.out, note, num_jobs=arguments.jobs
                 )
+        if arguments.throughput:
+            report["throughput"] = _throughput(arguments, console)
         report |= provenance()
         (arguments.out / "rates.json").write_text(json.dumps(report, indent=2) + "\n")
         (arguments.out / "report.md").write_text(as_markdown(report))
@@ -149,6 +159,21 @@ def _run_detect(arguments: argparse.Namespace) -> int:
         console.print(line, markup=False)
     console.print(str(arguments.out), markup=False)
     return 0
+
+
+def _throughput(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Sentences a second of the rules on Ray actors."""
+    from rl.cluster import connected
+    from rl.detect_actors import measure_throughput, responses
+
+    records = responses(arguments.throughput, arguments.seed)
+    with connected(configs.Ray(), {"CPU": max(CORES)}, arguments.out / "logs"), make_progress(console) as progress:
+        bar = progress.add_task("throughput", total=ROUNDS * len(CORES))
+        found = measure_throughput(records, CORES, lambda: progress.advance(bar), num_rounds=ROUNDS).to_json()
+    rates = found["sentences_per_second"]
+    told = ", ".join(f"{num} {'core' if num == 1 else 'cores'}: {rates[str(num)]:,.0f} sentences/s" for num in CORES)
+    console.print(f"{told}; ratio {found['ratio']:.2f} ({found['sentences']} sentences, {ROUNDS} rounds)")
+    return found
 
 
 def _run_rewards(arguments: argparse.Namespace) -> int:
