@@ -4,8 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,34 +161,21 @@ def test_rules_need_neither_torch_nor_ray(tmp_path):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-class Endpoint:
-    """A server of chat completions on this machine that gives prepared messages, or statuses, one after the other."""
+@pytest.fixture
+def endpoint(json_server: Callable[..., Any]) -> Callable[..., Any]:
+    """Starts an endpoint that gives prepared messages, or statuses, one after the other."""
 
-    def __init__(self, *messages: dict[str, Any] | int) -> None:
+    def start(*messages: dict[str, Any] | int) -> Any:
         left = list(messages)
-        self.requests: list[dict[str, Any]] = []
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                message = left.pop(0) if left else 400
-                status = message if isinstance(message, int) else 200
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-                data = json.dumps(body if status == 200 else {"error": "no"}).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+        def reply(_: object) -> tuple[int, Any]:
+            message = left.pop(0) if left else 400
+            return (message, {"error": "no"}) if isinstance(message, int) else (200, server.completion(message))
 
-            def log_message(self, format: str, *args: Any) -> None:
-                return
+        server = json_server(reply)
+        return server
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    return start
 
 
 def call(name: str, **arguments: Any) -> dict[str, Any]:
@@ -201,56 +187,52 @@ def text(content: str) -> dict[str, Any]:
     return {"role": "assistant", "content": content}
 
 
-def ask(tmp_path: Path, endpoint: Endpoint, records: list[dict[str, Any]], *options: str) -> int:
+def ask(tmp_path: Path, server: Any, records: list[dict[str, Any]], *options: str) -> int:
     path = write(tmp_path / "in.jsonl", records)
-    common = ["--model", endpoint.url, "--endpoint-model", "m", "--retries", "0", "--concurrency", "1"]
-    try:
-        return detect(path, tmp_path / "out.jsonl", *common, *options)
-    finally:
-        endpoint.server.shutdown()
-        endpoint.server.server_close()
+    common = ["--model", server.url, "--endpoint-model", "m", "--retries", "0", "--concurrency", "1"]
+    return detect(path, tmp_path / "out.jsonl", *common, *options)
 
 
-def test_a_model_behind_an_endpoint_uses_the_same_tools(tmp_path):
+def test_a_model_behind_an_endpoint_uses_the_same_tools(tmp_path, endpoint):
     pytest.importorskip("openai")
-    endpoint = Endpoint(
+    server = endpoint(
         call("split_text"),
         call("calculator", sentence=1, formula="3 + 4 = 8"),
         call("set_label", sentence=2, label=0, evidence="harmless"),
         call("get_answer"),
     )
-    assert ask(tmp_path, endpoint, RECORDS[:1]) == 0
+    assert ask(tmp_path, server, RECORDS[:1]) == 0
     (line,) = read(tmp_path / "out.jsonl")
     assert line["hallucinated"] is True and [row["label"] for row in line["sentences"]] == [1, 0]
-    assert {tool["function"]["name"] for tool in endpoint.requests[0]["tools"]} >= {"split_text", "calculator"}
+    assert {tool["function"]["name"] for tool in server.requests[0]["tools"]} >= {"split_text", "calculator"}
 
 
-def test_a_model_without_tool_calls_writes_thoughts_and_actions(tmp_path):
+def test_a_model_without_tool_calls_writes_thoughts_and_actions(tmp_path, endpoint):
     pytest.importorskip("openai")
-    endpoint = Endpoint(
+    server = endpoint(
         text("THOUGHT: split\nACTION: split_text()"),
         text("THOUGHT: a sum\nACTION: calculator(sentence=1, formula='3 + 4 = 8')"),
         text("THOUGHT: done\nACTION: get_answer()"),
     )
-    assert ask(tmp_path, endpoint, RECORDS[:1], "--protocol", "react") == 0
+    assert ask(tmp_path, server, RECORDS[:1], "--protocol", "react") == 0
     assert read(tmp_path / "out.jsonl")[0]["hallucinated"] is True
-    assert "tools" not in endpoint.requests[0]
+    assert "tools" not in server.requests[0]
 
 
-def test_a_model_that_gives_no_verdict_has_failed(tmp_path):
+def test_a_model_that_gives_no_verdict_has_failed(tmp_path, endpoint):
     pytest.importorskip("openai")
-    assert ask(tmp_path, Endpoint(text("I think it is fine."), 400, call("finish", answer="no")), RECORDS[:3]) == 0
+    assert ask(tmp_path, endpoint(text("I think it is fine."), 400, call("finish", answer="no")), RECORDS[:3]) == 0
     first, second, third = read(tmp_path / "out.jsonl")
     assert first["hallucinated"] is None and first["failed"] == "the policy ended without a verdict"
     assert second["hallucinated"] is None and second["failed"].startswith("the endpoint failed: ")
     assert third["hallucinated"] is False
 
 
-def test_a_run_stops_for_an_endpoint_that_is_down_and_goes_on_later(tmp_path, capsys):
+def test_a_run_stops_for_an_endpoint_that_is_down_and_goes_on_later(tmp_path, endpoint, capsys):
     pytest.importorskip("openai")
     records = [{**RECORDS[0], "id": number} for number in range(7)]
-    assert ask(tmp_path, Endpoint(call("finish", answer="yes")), records) == 1
+    assert ask(tmp_path, endpoint(call("finish", answer="yes")), records) == 1
     assert "5 responses one after the other" in capsys.readouterr().err
     assert [line["id"] for line in read(tmp_path / "out.jsonl")] == [0]
-    assert ask(tmp_path, Endpoint(*[call("finish", answer="no")] * 6), records) == 0
+    assert ask(tmp_path, endpoint(*[call("finish", answer="no")] * 6), records) == 0
     assert [line["hallucinated"] for line in read(tmp_path / "out.jsonl")] == [True] + [False] * 6
