@@ -393,9 +393,9 @@ def _read_tables(recipe: str, cluster: str) -> dict[str, Any]:
     tables = _default_parts()
     for path, is_cluster in ((find(recipe, "recipe"), False), (find(cluster, "cluster"), True)):
         table = read_table(path)
-        if not is_cluster:
-            # Of `tether ablate`, which reads it itself.
-            table.pop(ABLATE, None)
+        # Of `tether ablate`, which reads it itself.
+        if not is_cluster and table.pop(ABLATE, None) is not None and not table:
+            raise BadInput(f"{path}: says only what `tether ablate` compares; expected a recipe with a run of its own")
         _check_names(table, str(path))
         for key in _leaves(table):
             if _is_cluster_key(key) != is_cluster:

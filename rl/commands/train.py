@@ -17,8 +17,9 @@ no word on the command line says otherwise.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from rl import config as configs
@@ -79,10 +80,15 @@ def check(config: Config, *, with_resources: bool = False, elsewhere: bool = Fal
     Raises:
         BadInput: with one line.
     """
-    from rl.cluster import check_resources, why_foreign
 
-    foreign = why_foreign(config.ray, config.resources()) if elsewhere else ""
-    absent = _absent(config, elsewhere=elsewhere, is_foreign=bool(foreign))
+    @cache
+    def foreign() -> str:
+        # Imports Ray, so it is asked only where something is missing, or at the end.
+        from rl.cluster import why_foreign
+
+        return why_foreign(config.ray, config.resources()) if elsewhere else ""
+
+    absent = _absent(config, elsewhere=elsewhere, foreign=foreign)
     skipped = list(dict.fromkeys(line for lines in absent for line in lines.values()))
     for part, lines in zip(config.in_order(), absent, strict=True):
         with _named(part, config):
@@ -90,9 +96,11 @@ def check(config: Config, *, with_resources: bool = False, elsewhere: bool = Fal
     if config.resume and not can_be_resumed(Path(config.resume)):
         raise BadInput(f"resume: {config.resume} holds no checkpoint")
     if with_resources:
-        if foreign:
+        from rl.cluster import check_resources
+
+        if foreign():
             skipped.append(
-                f"resources: the run asks for {config.resources()['GPU']:g} GPU, {foreign}; "
+                f"resources: the run asks for {config.resources()['GPU']:g} GPU, {foreign()}; "
                 "compared with what there is when the run starts"
             )
         else:
@@ -108,7 +116,7 @@ def check(config: Config, *, with_resources: bool = False, elsewhere: bool = Fal
     return skipped
 
 
-def _absent(config: Config, *, elsewhere: bool, is_foreign: bool) -> list[dict[configs.Left, str]]:
+def _absent(config: Config, *, elsewhere: bool, foreign: Callable[[], str]) -> list[dict[configs.Left, str]]:
     """For each part, in their order, what only the machine of the run has, with a line that says so.
 
     If the run is for this machine, the model is fetched.
@@ -126,12 +134,10 @@ def _absent(config: Config, *, elsewhere: bool, is_foreign: bool) -> list[dict[c
                 lines["model"] = f"model.path: {name} is not in this machine's cache; fetched when the run starts"
             else:
                 hub.fetch(name)
-        if not is_foreign:
-            continue
         data = part.source.recorded
-        if data and not Path(data).exists():
+        if elsewhere and data and not Path(data).exists() and foreign():
             lines["data"] = f"source: {data} is not on this machine; read when the run starts"
-        if directory.is_absolute() and not directory.parent.exists():
+        if elsewhere and directory.is_absolute() and not directory.parent.exists() and foreign():
             lines["directory"] = f"run.directory: {directory.parent} is not on this machine; made when the run starts"
     return found
 

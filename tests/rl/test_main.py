@@ -1,12 +1,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from rl.__main__ import COMMANDS, main
 from rl.commands.data import STAGES
-from rl.config import find, load
+from rl.config import find, load, read_table
 from rl.errors import BadInput
 
 LIGHT = """
@@ -178,8 +179,14 @@ def test_a_dry_run_starts_nothing(tmp_path, model, capsys, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
+def runnable() -> list[Path]:
+    """The shipped recipes with a run of their own."""
+    recipes = sorted(find("ppo_tiny", "recipe").parent.glob("*.toml"))
+    return [path for path in recipes if read_table(path).keys() != {"ablate"}]
+
+
 def test_every_shipped_recipe_and_cluster_file_is_valid():
-    for recipe in find("ppo_tiny", "recipe").parent.glob("*.toml"):
+    for recipe in runnable():
         for cluster in find("laptop", "cluster").parent.glob("*.toml"):
             assert load(recipe.stem, cluster.stem).recipe == recipe.stem
 
@@ -187,7 +194,7 @@ def test_every_shipped_recipe_and_cluster_file_is_valid():
 def test_every_shipped_recipe_can_learn_on_every_cluster_file_but_muon_where_matrices_are_sharded():
     from rl.parts import learner_config
 
-    for recipe in find("ppo_tiny", "recipe").parent.glob("*.toml"):
+    for recipe in runnable():
         for cluster in find("laptop", "cluster").parent.glob("*.toml"):
             config = load(recipe.stem, cluster.stem, ["first.recipe="] if recipe.stem.startswith("ppo") else [])
             if config.learner.optimizer == "muon" and config.learner_group.zero_stage:
@@ -195,6 +202,11 @@ def test_every_shipped_recipe_can_learn_on_every_cluster_file_but_muon_where_mat
                     learner_config(config)
             else:
                 learner_config(config)
+
+
+def test_a_recipe_that_only_compares_others_is_not_trained():
+    with pytest.raises(BadInput, match="says only what `tether ablate` compares"):
+        load("credit_ablation_tiny")
 
 
 def test_check_env_is_content_with_the_tool_world(capsys):
