@@ -97,7 +97,8 @@ class JsonServer:
                 server.headers.append({name.lower(): value for name, value in self.headers.items()})
                 status, body = server.reply(request)
                 is_json = not isinstance(body, str | bytes)
-                data = body if isinstance(body, bytes) else (json.dumps(body) if is_json else body).encode()
+                text = json.dumps(body) if is_json else body
+                data = text.encode() if isinstance(text, str) else text
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json" if is_json else "text/html")
                 self.send_header("Content-Length", str(len(data)))

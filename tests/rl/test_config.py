@@ -396,9 +396,9 @@ def test_an_adapter_without_weights_is_refused(adapter):
 def test_an_algorithm_that_cannot_learn_from_the_source_is_refused(files, algorithm, message):
     demonstrations = "source.demonstrations.factory=envs.toolworld:Demonstrator"
     with pytest.raises(BadInput, match=message):
-        check_algorithm(load(*files, [demonstrations, f"algorithm.factory=rl.algorithms.{algorithm}"]))
+        check_algorithm(load(files[0], files[1], [demonstrations, f"algorithm.factory=rl.algorithms.{algorithm}"]))
 
 
 def test_sft_learns_from_anything(files):
     for words in ([], ["source.demonstrations.factory=envs.toolworld:Demonstrator"]):
-        check_algorithm(load(*files, [*words, "algorithm.factory=rl.algorithms.sft:SFT"]))
+        check_algorithm(load(files[0], files[1], [*words, "algorithm.factory=rl.algorithms.sft:SFT"]))
