@@ -21,6 +21,7 @@ from envs.detection.env import DetectionEnv, make_task, make_toolbox, offered
 from envs.detection.prompts import Language, language_of
 from envs.detection.rules import RulePolicy
 from envs.types import Json, Task, ToolStatus
+from rl.endpoints import is_endpoint
 from rl.errors import BadInput, RunFailed
 from rl.score_files import Chunk, RecordReader, Unreadable, chunks
 from rl.scoring import BadRecord
@@ -147,18 +148,13 @@ def toolbox_options(settings: Settings) -> dict[str, Json]:
 def _matcher(name: str | None) -> dict[str, Json] | None:
     if name is None:
         return None
-    if is_url(name):
+    if is_endpoint(name):
         return {"factory": "envs.detection.matching:EndpointMatcher", "options": {"url": name}}
     return {"factory": "rl.nli:NliMatcher", "options": {"path": name}}
 
 
-def is_url(name: str) -> bool:
-    """Whether a name is that of an endpoint."""
-    return name.startswith(("http://", "https://"))
-
-
 def _endpoint(settings: Settings) -> EndpointPolicy | None:
-    if not is_url(settings.model):
+    if not is_endpoint(settings.model):
         return None
     return EndpointPolicy(
         settings.model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -12,6 +12,7 @@ from envs.detection.prompts import Language
 from envs.detection.sets.mixed import KINDS, MixedResponses, Split
 from envs.detection.sets.types import Labelled
 from envs.detection.toolbox import Toolbox
+from envs.task_sequence import TaskSequence
 from envs.types import Task, ToolSpec
 
 KIND_WEIGHTS: Mapping[str, float] = {"arithmetic": 0.25, "dates": 0.25, "lengths": 0.2, "code": 0.05, "mixed": 0.25}
@@ -20,8 +21,8 @@ KIND_WEIGHTS: Mapping[str, float] = {"arithmetic": 0.25, "dates": 0.25, "lengths
 LANGUAGES: Mapping[str, tuple[Language, ...]] = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 
 
-class DetectionTasks:
-    """A deterministic, endless or bounded sequence of responses to be checked, whose truth is known."""
+class DetectionTasks(TaskSequence):
+    """Responses to be checked, whose truth is known."""
 
     def __init__(
         self,
@@ -61,17 +62,6 @@ class DetectionTasks:
         self._kinds = list(weights)
         self._weights = list(weights.values())
 
-    def __len__(self) -> int:
-        if self.num is None:
-            raise TypeError("an endless sequence of tasks has no length")
-        return self.num
-
-    def __iter__(self) -> Iterator[Task]:
-        index = 0
-        while self.num is None or index < self.num:
-            yield self.task(index)
-            index += 1
-
     def task(self, index: int) -> Task:
         """Task number `index`; its kind is that of the response."""
         kind, language, item = self._made(index)
@@ -91,8 +81,7 @@ class DetectionTasks:
         return self._made(index)[2]
 
     def _made(self, index: int) -> tuple[str, Language, Labelled]:
-        if index < 0 or (self.num is not None and index >= self.num):
-            raise IndexError(f"task {index} of {self.num}")
+        self.expect(index)
         name = f"{self.split}-{self.languages}-{self.seed}-{index}"
         choose = random.Random(name)
         kind = choose.choices(self._kinds, self._weights)[0]

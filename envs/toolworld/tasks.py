@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from envs.actions import CHANGE_TOOLS, TALK_TO_USER, without_deferrals
+from envs.task_sequence import TaskSequence
 from envs.toolworld.catalogue import Catalogue, ProceduralCatalogue, Split, WorldTool, plausible_value
 from envs.toolworld.real import RealCatalogue
 from envs.toolworld.simulator import simulate
@@ -30,8 +31,8 @@ FOREIGN_SHARE = 2 / 3
 are harder: of tools alike, just the right one is not offered."""
 
 
-class ToolWorldTasks:
-    """A deterministic, endless or bounded sequence of tasks."""
+class ToolWorldTasks(TaskSequence):
+    """Tasks of the tool world."""
 
     def __init__(
         self,
@@ -78,21 +79,9 @@ class ToolWorldTasks:
         self._procedural = ProceduralCatalogue(split)
         self._real = RealCatalogue(split) if self._real_share > 0 else None
 
-    def __len__(self) -> int:
-        if self.num is None:
-            raise TypeError("an endless sequence of tasks has no length")
-        return self.num
-
-    def __iter__(self) -> Iterator[Task]:
-        index = 0
-        while self.num is None or index < self.num:
-            yield self.task(index)
-            index += 1
-
     def task(self, index: int) -> Task:
         """Task number `index`."""
-        if index < 0 or (self.num is not None and index >= self.num):
-            raise IndexError(f"task {index} of {self.num}")
+        self.expect(index)
         name = f"{self.split}-{self.catalogue}-{self.seed}-{index}"
         rng = random.Random(name)
         kind = rng.choices(self._kinds, self._weights)[0]

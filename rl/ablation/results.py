@@ -30,14 +30,20 @@ from rl.statistics import bootstrap_crossed, bootstrap_crossed_difference
 SHOWN = ("success", "hallucination_rate", "deferral_precision", "deferral_recall", "needless_deferral_rate")
 """The rates of the tables."""
 
+NONE_DUE = {
+    "success": "success, no deferral due",
+    "hallucination_rate": "hallucination, no deferral due",
+}
+"""Rates that the tables also show over the tasks alone in which nothing has to be asked for, by their labels."""
+
 KEPT = ("success", "success_first_try", *SHOWN[1:])
 """The rates kept of every task."""
 
 _MARKS = {True: "1", False: "0", None: "-"}
 _VALUES = {"1": 1.0, "0": 0.0, "-": float("nan")}
 
-Flags = Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]
-"""Evaluation (such as heldout-greedy) -> rate -> seed -> [T] 1, 0, or NaN where the rate says nothing of the task."""
+_COLUMNS = (*((rate, False) for rate in SHOWN), *((rate, True) for rate in NONE_DUE))
+_LABELS = (*(LABELS[rate] for rate in SHOWN), *NONE_DUE.values())
 
 
 def cell_path(out: Path, cell: Cell, seed: int) -> Path:
@@ -128,13 +134,30 @@ def write_tables(path: Path, title: str, parts: Sequence[Cells]) -> None:
     os.replace(part, path)
 
 
-def flags(runs: Sequence[Mapping[str, Any]], evaluation: str, rate: str) -> np.ndarray:
+def flags(runs: Sequence[Mapping[str, Any]], evaluation: str, rate: str, *, none_due: bool = False) -> np.ndarray:
     """What a rate says of every task in every run: float64 [S, T], NaN where it says nothing.
+
+    Args:
+        runs: the seeds of a cell.
+        evaluation: such as heldout-greedy.
+        rate: of KEPT.
+        none_due: leave out the tasks in which a deferral is due, those of which deferral recall says something.
 
     Raises:
         ValueError: the runs measured different numbers of tasks.
     """
-    rows = [[_VALUES[mark] for mark in run["tasks"][evaluation][rate]] for run in runs]
+    rows = []
+    for run in runs:
+        marks = run["tasks"][evaluation]
+        known = (
+            marks[rate]
+            if not none_due
+            else (
+                mark if due == _MARKS[None] else _MARKS[None]
+                for mark, due in zip(marks[rate], marks["deferral_recall"], strict=True)
+            )
+        )
+        rows.append([_VALUES[mark] for mark in known])
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"cell {runs[0]['cell']}: its seeds were measured on different numbers of tasks")
     return np.array(rows, dtype=np.float64)
@@ -153,12 +176,12 @@ def _rate_cells(name: str, columns: Mapping[str, Sequence[Mapping[str, Any]]]) -
     rows = []
     for cell, runs in columns.items():
         row = [cell, str(len(runs)), f"{np.mean([run['learning_seconds'] for run in runs]):.0f}"]
-        for rate in SHOWN:
-            values = flags(runs, name, rate)
+        for rate, none_due in _COLUMNS:
+            values = flags(runs, name, rate, none_due=none_due)
             row.append(_shown(_mean(values), bootstrap_crossed(values)))
         rows.append(tuple(row))
     num = len(flags(next(iter(columns.values())), name, SHOWN[0])[0])
-    header = ("in %, with 95 % intervals", "seeds", "seconds", *(LABELS[rate] for rate in SHOWN))
+    header = ("in %, with 95 % intervals", "seeds", "seconds", *_LABELS)
     return Cells(title=f"{name}, {num} tasks", header=header, rows=tuple(rows))
 
 
@@ -167,12 +190,12 @@ def _difference_cells(name: str, columns: Mapping[str, Sequence[Mapping[str, Any
     rows = []
     for cell in others:
         row = [cell]
-        for rate in SHOWN:
-            one, other = flags(columns[first], name, rate), flags(columns[cell], name, rate)
+        for rate, none_due in _COLUMNS:
+            one, other = (flags(columns[key], name, rate, none_due=none_due) for key in (first, cell))
             interval = bootstrap_crossed_difference(one, other)
             row.append(_shown(_mean(other) - _mean(one), interval, sign="+"))
         rows.append(tuple(row))
-    header = (f"less {first}, in points", *(LABELS[rate] for rate in SHOWN))
+    header = (f"less {first}, in points", *_LABELS)
     return Cells(title=f"{name}, differences", header=header, rows=tuple(rows))
 
 

@@ -20,10 +20,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl.endpoints import expect_openai, is_endpoint
 from rl.errors import BadInput
 
 if TYPE_CHECKING:
@@ -125,17 +125,13 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--slips {arguments.slips:g}: expected a share from 0 to 1")
     if arguments.temperature < 0:
         raise BadInput(f"--temperature {arguments.temperature:g}: expected 0 or more")
-    is_endpoint = _is_endpoint(arguments.model)
-    if is_endpoint != (arguments.endpoint_model is not None):
+    has_endpoint = is_endpoint(arguments.model)
+    if has_endpoint != (arguments.endpoint_model is not None):
         raise BadInput("--endpoint-model NAME belongs to --model URL; expected both or neither")
-    if is_endpoint and find_spec("openai") is None:
-        raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
-    if arguments.rest and (is_endpoint or arguments.model == RULES):
+    if has_endpoint:
+        expect_openai()
+    if arguments.rest and (has_endpoint or arguments.model == RULES):
         raise BadInput(f"{arguments.rest[0]}: belongs to a model that is run here, with --model MODEL")
-
-
-def _is_endpoint(model: str) -> bool:
-    return model.startswith(("http://", "https://"))
 
 
 def _tasks(arguments: argparse.Namespace) -> Sequence[Task]:
@@ -198,7 +194,7 @@ def _sample(arguments: argparse.Namespace, folder: Path, tasks: Sequence[Task], 
 
     if arguments.model == RULES:
         asyncio.run(work(_rules(arguments, num=arguments.samples, slips=arguments.slips)))
-    elif _is_endpoint(arguments.model):
+    elif is_endpoint(arguments.model):
         asyncio.run(_by_endpoint(arguments, work))
     else:
         console.print(f"starting the engine for {arguments.model}", markup=False)

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from rl.console import duration, make_console, make_progress
+from rl.endpoints import expect_openai, is_endpoint
 from rl.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
@@ -239,14 +240,14 @@ def _check(arguments: argparse.Namespace) -> Config | None:
         raise BadInput(f"--out {out}: is the file to be checked")
     if min(arguments.jobs, arguments.max_tokens, arguments.concurrency or 1) < 1:
         raise BadInput("--jobs, --concurrency and --max-tokens: expected at least 1")
-    is_endpoint = arguments.model.startswith(("http://", "https://"))
-    if is_endpoint != (arguments.endpoint_model is not None):
+    has_endpoint = is_endpoint(arguments.model)
+    if has_endpoint != (arguments.endpoint_model is not None):
         raise BadInput("--endpoint-model NAME belongs to --model URL; expected both or neither")
-    if is_endpoint and find_spec("openai") is None:
-        raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
+    if has_endpoint:
+        expect_openai()
     if arguments.corpus is not None and find_spec("bm25s") is None:
         raise BadInput("--corpus needs the package bm25s: pip install bm25s")
-    if is_endpoint or arguments.model == "rules":
+    if has_endpoint or arguments.model == "rules":
         if arguments.rest:
             raise BadInput(f"{arguments.rest[0]}: belongs to a model that is run here, with --model MODEL")
         return None

@@ -36,6 +36,7 @@ from rl import config as configs
 from rl.commands import eval_benchmark
 from rl.commands.train import cluster_and_overrides
 from rl.console import duration, make_console
+from rl.endpoints import is_endpoint
 from rl.errors import BadInput
 from rl.task_sets import task_sets
 
@@ -126,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
         raise BadInput("eval: expected a MODEL, or --benchmark NAME with --predictions FILE")
-    if eval_benchmark.is_endpoint(arguments.model):
+    if is_endpoint(arguments.model):
         raise BadInput(f"{arguments.model}: an endpoint is measured on a benchmark; expected --benchmark NAME")
     options = ("data", "subset", "predictions", "endpoint_model", "actions", "limit", "judge")
     for option in (*options, *eval_benchmark.JUDGE_OPTIONS):

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 from envs.benchmarks import BENCHMARKS
@@ -20,6 +19,7 @@ from rl import benchmarks, judging
 from rl.benchmarks import Suite
 from rl.console import duration, make_console, make_progress
 from rl.data.episode_parts import IDENTITY
+from rl.endpoints import expect_openai, is_endpoint
 from rl.errors import BadInput, RunFailed
 from rl.predictions import gold_trajectory, read_predictions
 from rl.report.benchmark import as_markdown, cells_of, notes_of
@@ -80,11 +80,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--judge-cache", type=Path, metavar="FILE", help=f"answers already had (default: {JUDGE_CACHE} in --out)"
     )
-
-
-def is_endpoint(model: str | None) -> bool:
-    """Whether MODEL names an endpoint."""
-    return model is not None and model.startswith(("http://", "https://"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -213,12 +208,7 @@ def _check_judge(arguments: argparse.Namespace) -> None:
         raise BadInput("eval --judge: expected --judge-model NAME, the model's name at the endpoint")
     if arguments.judge_requests is not None and arguments.judge_requests < 0:
         raise BadInput(f"--judge-requests {arguments.judge_requests}: expected at least 0")
-    _check_openai()
-
-
-def _check_openai() -> None:
-    if find_spec("openai") is None:
-        raise BadInput("endpoints need the package openai: pip install tether[endpoint]")
+    expect_openai()
 
 
 def _episodes(arguments: argparse.Namespace, suite: Suite) -> tuple[Suite, list[Trajectory], str, int]:
@@ -266,7 +256,7 @@ async def _ask(arguments: argparse.Namespace, tasks: Sequence[Task]) -> list[Tra
     from rl.asked import Asked
     from rollout.endpoint import EndpointPolicy
 
-    _check_openai()
+    expect_openai()
     sampled = {
         "temperature": _temperature(arguments),
         "max_tokens": arguments.max_tokens or MAX_TOKENS,

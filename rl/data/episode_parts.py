@@ -12,10 +12,10 @@ from rl.errors import BadInput, RunFailed
 from rollout.store import write_trajectories
 from rollout.trajectory import Trajectory
 
-IDENTITY = "exploration.json"
+IDENTITY = "sampling.json"
 
 TASKS_OF_A_PART = 16
-"""Tasks that are explored at the same time and written together: what a stopped call has to do again."""
+"""Tasks that are sampled and written together: what a stopped call has to do again."""
 
 
 class EpisodeParts:

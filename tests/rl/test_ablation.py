@@ -207,3 +207,8 @@ def test_flags_of_seeds_that_were_measured_on_other_tasks_are_refused():
     assert np.array_equal(flags(runs[:1], "h", "success"), [[1.0, 1.0, np.nan]], equal_nan=True)
     with pytest.raises(ValueError, match="different numbers of tasks"):
         flags(runs, "h", "success")
+
+
+def test_rates_can_leave_out_the_tasks_in_which_a_deferral_is_due():
+    run = {"cell": "a", "tasks": {"h": {"success": "1101", "deferral_recall": "-10-"}}}
+    assert np.array_equal(flags([run], "h", "success", none_due=True), [[1.0, np.nan, np.nan, 1.0]], equal_nan=True)

@@ -168,7 +168,9 @@ class MixedResponses:
 
     def _operands(self, first: int | None) -> tuple[int, str, int]:
         choose = self._choose
-        sign = choose.choice("+-*/" if first is None else "+-*")
+        # From a first number below 2 nothing is taken away: a sum that goes on from a result begins with it.
+        signs = "+-*/" if first is None else "+-*" if first >= 2 else "+*"
+        sign = choose.choice(signs)
         if sign == "/":
             right = choose.randint(2, 12)
             return right * choose.randint(2, 60), sign, right
@@ -176,7 +178,7 @@ class MixedResponses:
         if sign == "*":
             return left, sign, choose.randint(2, 12)
         if sign == "-":
-            return max(left, 2), sign, choose.randint(1, max(left - 1, 1))
+            return left, sign, choose.randint(1, left - 1)
         return left, sign, choose.randint(2, choose.choice((20, 200, 2000)))
 
     def _other_number(self, number: int) -> int:

@@ -78,6 +78,24 @@ def test_labels_of_sentences_agree_with_the_truth_of_the_response():
         assert item.sentences and any(one.label for one in item.sentences) == item.hallucinated
 
 
+def test_a_calculation_that_is_right_and_called_wrong_begins_with_a_wrong_result():
+    claim = re.compile(CALCULATION.pattern + r"\D*(\d+)")
+    num_chained = 0
+    for index in range(4000):
+        item = DetectionTasks(kinds={"arithmetic": 1.0}, seed=2).item(index)
+        before = None
+        for sentence in item.sentences:
+            found = claim.search(item.response, sentence.start, sentence.end)
+            assert found is not None
+            left, sign, right, said = found.groups()
+            is_right = eval(f"{left} {SIGNS.get(sign, sign)} {right} == {said}")
+            if sentence.label == 1 and is_right:
+                assert left == before, (item.response, left)
+                num_chained += 1
+            before = said
+    assert num_chained > 100
+
+
 def test_a_program_disagrees_with_its_example_where_it_is_wrong():
     truths = set()
     for index in range(30):
