@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -201,8 +200,7 @@ def _by_model(
         with _noting(console, sums) as note:
             await append(arguments.out, pool_lines(records, settings, pool, at_once=at_once), note)
 
-    with tempfile.TemporaryDirectory(prefix="tether-") as logs:
-        with_pool(config, Path(logs), work)
+    with_pool(config, arguments.out.with_name(f"{arguments.out.name}.run"), work)
 
 
 @contextmanager
