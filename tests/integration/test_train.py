@@ -134,12 +134,16 @@ def test_ppo_learns_from_verdicts(tmp_path, run_ok, start):
         "source.env.factory=envs.detection.env:DetectionEnv",
         "source.env.options.max_failures=3",
         "reward.factory=rewards.detection_reward:DetectionReward",
+        # The start of the test fails in every episode alike: groups of the same rewards would all be left out.
+        "algorithm.options.group_baseline=false",
+        "algorithm.options.warmup_updates=0",
         "evaluation.before=false",
         "evaluation.after=false",
         *SMALL_ENGINE,
     )
     (step,) = read_metrics(only_run(tmp_path))
-    assert np.isfinite(step["reward/mean"]) and np.isfinite(step["train/loss"])
+    assert step["reward/unscored"] == 0 and step["reward/mean"] <= -1.5, "no episode reaches a verdict"
+    assert step["train/trained_tokens"] > 0 and step["train/grad_norm"] > 0
 
 
 @pytest.mark.slow
