@@ -80,7 +80,8 @@ def run(name: str, model: Path, samples: list[Sample], out: Path) -> dict:
 def main() -> None:
     rank, num_ranks, port = (int(argument) for argument in sys.argv[1:4])
     model, samples, out = (Path(argument) for argument in sys.argv[4:7])
-    join_ranks(rank=rank, num_ranks=num_ranks, address="127.0.0.1", port=port, backend="gloo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    join_ranks(rank=rank, num_ranks=num_ranks, address="127.0.0.1", port=port, backend=backend)
     results = [
         {name: run(name, model, part, out) for name in sys.argv[7:]} for part in pickle.loads(samples.read_bytes())
     ]

@@ -33,13 +33,19 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def make_group(
-    path: Path, *, adapter: Lora = NO_ADAPTER, resume: Path | None = None, num_ranks: int = 1, **settings: object
+    path: Path,
+    *,
+    adapter: Lora = NO_ADAPTER,
+    resume: Path | None = None,
+    num_ranks: int = 1,
+    ranks: RankConfig | None = None,
+    **settings: object,
 ) -> LearnerGroup:
     return LearnerGroup(
         algorithm=SFT_COMPONENT,
         model_path=path,
         config=LearnerConfig(**{"learning_rate": 1e-3, **settings}),  # type: ignore[arg-type]
-        ranks=RankConfig(num_ranks=num_ranks, num_cpus_per_rank=0.5),
+        ranks=ranks or RankConfig(num_ranks=num_ranks, num_cpus_per_rank=0.5),
         adapter=adapter,
         resume=resume,
     )
@@ -110,6 +116,37 @@ async def test_a_missing_model_is_the_callers_error(tmp_path: Path) -> None:
     group = make_group(tmp_path / "nothing")
     with pytest.raises(ValueError, match="expected a model folder"):
         await group.start()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize(("engine", "zero_stage"), [("torch", 0), ("deepspeed", 0), ("deepspeed", 2), ("deepspeed", 3)])
+async def test_a_rank_on_an_accelerator_learns_saves_and_resumes(
+    tiny_model_path: Path, make_samples: Callable, tmp_path: Path, engine: str, zero_stage: int, rank: int
+) -> None:
+    pytest.importorskip(engine)
+    samples = make_samples(8)
+    settings = {"engine": engine, "zero_stage": zero_stage, "dtype": "bf16", "adapter": Lora(rank=rank)}
+    ranks = RankConfig(backend="nccl", num_gpus_per_rank=1, num_cpus_per_rank=0.5)
+    group = make_group(tiny_model_path, ranks=ranks, **settings)  # type: ignore[arg-type]
+    await group.start()
+    try:
+        losses = [(await group.update(samples, 0.0))["train/loss"] for _ in range(4)]
+        folder = await group.save(tmp_path / "checkpoints", 4, {}, keep=1)
+        losses.append((await group.update(samples, 0.0))["train/loss"])
+        weights = load_weights(await group.export(tmp_path / "weights"))
+    finally:
+        await group.close()
+    assert losses[-1] < losses[0]
+    assert all(weight.isfinite().all() for weight in weights.values())
+    resumed = make_group(tiny_model_path, ranks=ranks, resume=folder, **settings)  # type: ignore[arg-type]
+    await resumed.start()
+    try:
+        assert (await resumed.update(samples, 0.0))["train/loss"] == pytest.approx(losses[-1], rel=1e-2)
+    finally:
+        await resumed.close()
 
 
 def test_nccl_without_gpus_is_refused() -> None:

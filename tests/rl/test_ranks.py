@@ -1,12 +1,13 @@
 """The same gradients and metrics from every engine and any number of ranks."""
 
+import importlib.util
 import os
 import pickle
 import runpy
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, STDOUT
@@ -28,11 +29,22 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def run_ranks(num_ranks: int, model: Path, parts: list[list[Sample]], folder: Path, runs: list[str]) -> list[dict]:
+ON_CPU = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+ON_GPU = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cuda"}
+
+
+def run_ranks(
+    num_ranks: int,
+    model: Path,
+    parts: list[list[Sample]],
+    folder: Path,
+    runs: list[str],
+    variables: Mapping[str, str] = ON_CPU,
+) -> list[dict]:
     """Results of every run for every list of samples, as the first of `num_ranks` processes saw them."""
     (folder / "samples").write_bytes(pickle.dumps(parts))
     out, port = folder / f"ranks{num_ranks}", str(free_port())
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **variables}
     start = [sys.executable, "-W", "ignore", str(PROGRAM)]
     rest = [str(num_ranks), port, str(model), str(folder / "samples"), str(out), *runs]
     processes = [
@@ -163,3 +175,55 @@ def test_deepspeed_in_bf16_comes_close_at_every_stage(
         for ours, theirs in zip(results[run]["updates"], results[exact]["updates"], strict=True):
             assert ours["metrics"]["train/loss"] == pytest.approx(theirs["metrics"]["train/loss"], rel=0.01)
             assert ours["metrics"]["train/grad_norm"] == pytest.approx(theirs["metrics"]["train/grad_norm"], rel=0.03)
+
+
+# Without Muon: torch orthogonalises in bf16, which makes another thing of the last digits on every device.
+ON_AN_ACCELERATOR = [
+    *(f"torch:0:{algorithm}:sgd:fp32" for algorithm in ("sft", "dpo", "grpo", "ppo", "separate", "ppo+lora")),
+    "torch:0:ppo+again:sgd:fp32",
+    *(f"deepspeed:{stage}:{name}:sgd:fp32" for stage in range(4) for name in ("sft", "dpo", "ppo", "ppo+lora")),
+    "deepspeed:3:ppo+again:sgd:fp32",
+    *(f"{engine}:sft:sgd:bf16" for engine in ("torch:0", "deepspeed:0", "deepspeed:1", "deepspeed:2", "deepspeed:3")),
+]
+
+
+def on_the_cpu(run: str) -> str:
+    _, _, algorithm, optimizer, _ = run.split(":")
+    return f"torch:0:{algorithm.removesuffix('+again')}:{optimizer}:fp32"
+
+
+@pytest.fixture(scope="module")
+def on_both(
+    tiny_model_path: Path, make_samples: Callable[..., list], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict]:
+    """Results of every run on the accelerator, and of every exact one on the CPU under "cpu" and its name."""
+    if importlib.util.find_spec("deepspeed") is None:
+        runs = [run for run in ON_AN_ACCELERATOR if run.startswith("torch")]
+    else:
+        runs = ON_AN_ACCELERATOR
+    samples, results = make_samples(8), {}
+    for is_pairs, part in enumerate((add_reward_streams(samples), as_pairs(samples))):
+        chosen = [run for run in runs if ("dpo" in run) == bool(is_pairs)]
+        for place, variables, names in (
+            ("", ON_GPU, chosen),
+            ("cpu ", ON_CPU, sorted(set(map(on_the_cpu, chosen)))),
+        ):
+            folder = tmp_path_factory.mktemp("runs")
+            (found,) = run_ranks(1, tiny_model_path, [part], folder, names, variables)
+            results |= {place + name: result for name, result in found.items()}
+    return results
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("run", ON_AN_ACCELERATOR)
+def test_an_accelerator_gives_the_gradients_of_the_cpu(on_both: dict[str, dict], run: str) -> None:
+    if run not in on_both:
+        pytest.skip("needs deepspeed")
+    found, expected = on_both[run], on_both[f"cpu {on_the_cpu(run)}"]
+    if run.endswith("fp32"):
+        assert_same(found, expected, tolerance=1e-4)
+        return
+    for ours, theirs in zip(found["updates"], expected["updates"], strict=True):
+        assert ours["metrics"]["train/loss"] == pytest.approx(theirs["metrics"]["train/loss"], rel=0.01)
+        assert ours["metrics"]["train/grad_norm"] == pytest.approx(theirs["metrics"]["train/grad_norm"], rel=0.03)
