@@ -71,7 +71,7 @@ class Settings:
     search_url: str | None = None
     translate_url: str | None = None
     match: str | None = None
-    """URL of an endpoint, or folder of a model of natural language inference, that compares; None: rules."""
+    """URL of an endpoint, or folder of a model of inference or of embeddings, that compares; None: rules."""
     protocol: str = "tools"
     """How a model behind an endpoint calls: `tools` of its own, or `react`: THOUGHT and ACTION in its text."""
     tools: tuple[str, ...] = ()
@@ -150,7 +150,23 @@ def _matcher(name: str | None) -> dict[str, Json] | None:
         return None
     if is_endpoint(name):
         return {"factory": "envs.detection.matching:EndpointMatcher", "options": {"url": name}}
-    return {"factory": "rl.nli:NliMatcher", "options": {"path": name}}
+    factory = "rl.nli:NliMatcher" if _is_classifier(Path(name)) else "rl.embedding:EmbeddingMatcher"
+    return {"factory": factory, "options": {"path": name}}
+
+
+def _is_classifier(folder: Path) -> bool:
+    """Whether a model folder says that it holds a sequence classifier, as models of inference are.
+
+    Raises:
+        ValueError: it is no model folder.
+    """
+    try:
+        names = json.loads((folder / "config.json").read_text()).get("architectures") or []
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"match {folder}: expected the URL of an endpoint, or a model folder with config.json"
+        ) from error
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def _endpoint(settings: Settings) -> EndpointPolicy | None:

@@ -45,6 +45,9 @@ class Matcher(Protocol):
         ...
 
 
+_MAX_CONTEXT = 100_000
+"""Characters that are compared."""
+
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -113,9 +116,7 @@ class OverlapMatcher:
 
     def match(self, sentence: str, context: str) -> Match:
         """The judgement; never raises."""
-        wanted = set(terms(sentence))
-        # A question states nothing.
-        passages = [piece.text for piece in split(context[:100_000]) if not piece.text.endswith(("?", "？"))]
+        wanted, passages = set(terms(sentence)), statements(context)
         if not wanted or not passages:
             return Match(support=Support.UNRELATED, evidence="nothing to compare")
         shares = [len(wanted & set(terms(passage))) / len(wanted) for passage in passages]
@@ -123,12 +124,26 @@ class OverlapMatcher:
         passage = passages[shares.index(share)]
         if share < self._threshold:
             return Match(support=Support.UNRELATED, evidence=f"no passage speaks of it; the nearest: {passage}")
-        problem = _number_problem(sentence, passage, context) or _negation_problem(sentence, passage)
+        problem = disagreement(sentence, passage, context)
         if problem:
             return Match(support=Support.CONTRADICTED, evidence=f"{problem}: {passage}")
         if share < self._support:
             return Match(support=Support.UNRELATED, evidence=f"a passage says only part of it: {passage}")
         return Match(support=Support.SUPPORTED, evidence=passage)
+
+
+def statements(context: str) -> list[str]:
+    """The sentences of a context that state something; questions do not."""
+    return [piece.text for piece in split(context[:_MAX_CONTEXT]) if not piece.text.endswith(("?", "？"))]
+
+
+def disagreement(sentence: str, passage: str, context: str) -> str:
+    """In what a sentence contradicts the passage of `context` that speaks of the same: a number, a date, a negation.
+
+    Returns:
+        "" where in nothing.
+    """
+    return _number_problem(sentence, passage, context) or _negation_problem(sentence, passage)
 
 
 def _number_problem(sentence: str, passage: str, context: str) -> str:
@@ -160,7 +175,7 @@ def _negation_problem(sentence: str, passage: str) -> str:
     clauses = [(len(wanted & set(terms(clause))), clause) for clause in _CLAUSE_END.split(passage)]
     most = max(num for num, _ in clauses)
     # A long passage may deny something else in passing.
-    near = " ".join(clause for num, clause in clauses if 2 * num > most)
+    near = " ".join(clause for num, clause in clauses if 2 * num > most) or passage
     claimed, said = (len(_NEGATION.findall(text.lower())) % 2 for text in (sentence, near))
     return "one of them is negated" if claimed != said else ""
 

@@ -64,6 +64,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of a model (default: 1)")
     group.add_argument("--max-tokens", type=int, metavar="N", help="of one turn (default: 48, with --long 512)")
     group.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
+    group.add_argument(
+        "--skip-failed", action="store_true", help="leave out what an engine or endpoint failed at, and go on"
+    )
     group = parser.add_argument_group("what is checked")
     group.add_argument("--num", type=int, default=500, metavar="N", help="responses, at most (default: 500)")
     group.add_argument(
@@ -184,13 +187,14 @@ def _sample(arguments: argparse.Namespace, folder: Path, tasks: Sequence[Task], 
     from rl.data.episode_parts import EpisodeParts
 
     parts = EpisodeParts(folder, {**sampled, "seed": arguments.seed}, overwrite=arguments.overwrite)
-    if not parts.missing(len(tasks)):
+    skip_failed = arguments.skip_failed
+    if not (parts.missing(len(tasks)) if skip_failed else parts.unfinished(len(tasks))):
         return
     console = make_console()
 
     async def work(sample: Sample) -> None:
         samplers = [sample, _rules(arguments, num=1, slips=0.0)] if arguments.rules else [sample]
-        await sample_missing(parts, tasks, together(*samplers), console)
+        await sample_missing(parts, tasks, together(*samplers), console, skip_failed=skip_failed)
 
     if arguments.model == RULES:
         asyncio.run(work(_rules(arguments, num=arguments.samples, slips=arguments.slips)))

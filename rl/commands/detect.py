@@ -75,7 +75,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--match",
         metavar="URL|DIR",
-        help="what compares a sentence with a text: an endpoint, or the folder of an NLI model",
+        help="what compares a sentence with a text: an endpoint, or the folder of a model of inference or embeddings",
     )
     parser.add_argument(
         "--protocol",

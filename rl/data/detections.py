@@ -28,6 +28,7 @@ from rl.data.episode_parts import EpisodeParts, expect_one_sound
 from rl.data.job import Done, Item
 from rl.data.pairs import Pair, Side, canonical
 from rl.data.preferences import Group
+from rl.errors import RunFailed
 from rollout.engine import Policy
 from rollout.episode import converse
 from rollout.recorded import read_rows, shown
@@ -177,31 +178,44 @@ def together(*samplers: Sample) -> Sample:
     return sample
 
 
-async def sample_missing(parts: EpisodeParts, tasks: Sequence[Task], sample: Sample, console: Console) -> None:
-    """Sample the tasks that are not there yet, part by part.
+async def sample_missing(
+    parts: EpisodeParts, tasks: Sequence[Task], sample: Sample, console: Console, *, skip_failed: bool = False
+) -> None:
+    """Sample the tasks that are not there yet, part by part, and those again in which an engine failed.
 
     Args:
         parts: the folder.
         tasks: all of them.
         sample: gives the episodes of one.
         console: shows a bar.
+        skip_failed: leave what failed as it is.
 
     Raises:
-        RunFailed: the infrastructure broke every episode of a part.
+        RunFailed: an engine failed, and that is not to be skipped; or the infrastructure broke every episode of a part.
     """
-    missing = parts.missing(len(tasks))
+    missing = parts.missing(len(tasks)) if skip_failed else parts.unfinished(len(tasks))
+    failed: list[Trajectory] = []
     with make_progress(console) as progress:
         bar = progress.add_task("responses", total=len(tasks), completed=len(tasks) - sum(map(len, missing)))
 
-        async def one(index: int) -> Sequence[Trajectory]:
-            found = await sample(tasks[index], f"item-{index}")
+        async def one(index: int, kept: Mapping[str, Sequence[Trajectory]]) -> Sequence[Trajectory]:
+            name = f"item-{index}"
+            found = kept[name] if name in kept else await sample(tasks[index], name)
             progress.advance(bar)
             return found
 
         for part in missing:
-            groups = await asyncio.gather(*[one(index) for index in part])
+            kept = parts.sound(part)
+            groups = await asyncio.gather(*[one(index, kept) for index in part])
             expect_one_sound(groups)
             parts.write(part, groups, ENV)
+            failed += [one for group in groups for one in group if one.ending is Ending.ENGINE_FAILED]
+    if failed and not skip_failed:
+        reason = (failed[0].error.strip().splitlines() or ["no reason given"])[-1]
+        raise RunFailed(
+            f"{len(failed)} episodes failed by the engine or endpoint ({reason}); the rest are kept in {parts.folder}: "
+            "the same call samples these again, --skip-failed leaves them out"
+        )
 
 
 # What is kept.

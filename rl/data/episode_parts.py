@@ -9,8 +9,8 @@ from pathlib import Path
 from envs.types import Json
 from rl.data.files import replacing
 from rl.errors import BadInput, RunFailed
-from rollout.store import write_trajectories
-from rollout.trajectory import Trajectory
+from rollout.store import read_trajectories, write_trajectories
+from rollout.trajectory import Ending, Trajectory
 
 IDENTITY = "sampling.json"
 
@@ -52,6 +52,27 @@ class EpisodeParts:
     def missing(self, num_tasks: int) -> list[range]:
         """The tasks of each part that is not there yet."""
         return [part for part in self.parts(num_tasks) if not self.path(part).is_file()]
+
+    def unfinished(self, num_tasks: int) -> list[range]:
+        """The tasks of each part that is not there yet, or in which an engine failed."""
+        return [part for part in self.parts(num_tasks) if not self.path(part).is_file() or self._has_failed(part)]
+
+    def sound(self, part: range) -> dict[str, list[Trajectory]]:
+        """What a part has of the groups in which no engine failed, by group_id; nothing if it is not there."""
+        path, groups = self.path(part), {}
+        for episode in read_trajectories(path) if path.is_file() else ():
+            groups.setdefault(episode.group_id, []).append(episode)
+        return {
+            name: group
+            for name, group in groups.items()
+            if not any(episode.ending is Ending.ENGINE_FAILED for episode in group)
+        }
+
+    def _has_failed(self, part: range) -> bool:
+        import pyarrow.parquet as pq
+
+        endings = pq.read_table(self.path(part), columns=["ending"]).column("ending").to_pylist()
+        return Ending.ENGINE_FAILED in endings
 
     @staticmethod
     def parts(num_tasks: int) -> list[range]:

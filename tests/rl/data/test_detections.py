@@ -164,6 +164,55 @@ def test_responses_of_a_file_are_checked_against_their_labels(tmp_path):
     assert summary(out)["counts"]["dropped"] == {"verdict: wrong": 1}
 
 
+@pytest.fixture
+def endpoint(json_server):
+    """A model that makes the right calls, and is down for responses that hold `server.broken`."""
+
+    def reply(request):
+        said = [message for message in request["messages"] if message["role"] == "assistant"]
+        text = json.dumps([message for message in request["messages"] if message["role"] == "user"], ensure_ascii=False)
+        if server.broken and server.broken in text:
+            return 400, {"error": "no"}
+        check = "date" if "2024年" in text else "calculator"
+        name, arguments = [("split_text", {}), (check, {"sentence": 1}), ("get_answer", {})][len(said)]
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        calls = [{"id": name, "type": "function", "function": function}]
+        return 200, server.completion({"role": "assistant", "content": "", "tool_calls": calls})
+
+    server = json_server(reply)
+    server.broken = ""
+    return server
+
+
+def test_what_a_model_behind_an_endpoint_failed_at_is_asked_again_by_the_same_call(tmp_path, endpoint, capsys):
+    pytest.importorskip("openai")
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in LABELLED))
+    words = (path, "--model", endpoint.url, "--endpoint-model", "m", "--concurrency", "1", "--samples", "2")
+    endpoint.broken = "3 + 4 = 8"
+    assert run(*words, "--out", out) == 1
+    assert "2 episodes failed by the engine or endpoint" in capsys.readouterr().err and not out.exists()
+    asked, endpoint.broken = len(endpoint.requests), ""
+    assert run(*words, "--out", out) == 0
+    assert len(endpoint.requests) - asked == 2 * 3, "what was answered is not asked again"
+    assert [row["task_id"] for row in rows(out)] == ["1", "2"]
+    counts = summary(out)["counts"]
+    assert counts["episodes"] == 6 and counts["dropped"] == {"verdict: wrong": 2, "the same episode again": 2}
+    assert {request["model"] for request in endpoint.requests} == {"m"}
+    assert {tool["function"]["name"] for tool in endpoint.requests[0]["tools"]} >= {"split_text", "calculator"}
+
+
+def test_what_an_endpoint_failed_at_can_be_left_out(tmp_path, endpoint):
+    pytest.importorskip("openai")
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in LABELLED))
+    endpoint.broken = "3 + 4 = 8"
+    words = (path, "--model", endpoint.url, "--endpoint-model", "m", "--skip-failed")
+    assert run(*words, "--out", out) == 0
+    assert summary(out)["counts"]["dropped"] == {"infrastructure": 1, "verdict: wrong": 1}
+    assert [row["task_id"] for row in rows(out)] == ["2"]
+
+
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
