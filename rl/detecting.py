@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from envs.detection.env import DetectionEnv, make_task, make_toolbox, offered
+from envs.detection.http import NO_ANSWER
 from envs.detection.prompts import Language, language_of
 from envs.detection.rules import RulePolicy
 from envs.types import Json, Task, ToolStatus
@@ -219,11 +220,16 @@ def _failure(trajectory: Trajectory, engine: str) -> str:
         return f"no verdict after {len(trajectory.turns)} turns"
     if not trajectory.outcome.finished:
         return "the policy ended without a verdict"
-    if trajectory.outcome.facts.get("hallucinated") is None:
-        bad = (ToolStatus.FAILED, ToolStatus.TIMED_OUT)
-        results = [result for turn in trajectory.turns for result in turn.results if result.status in bad]
-        return f"a tool failed: {results[0].content}"[:500] if results else ""
-    return ""
+    if trajectory.outcome.facts.get("hallucinated") is True:
+        return ""
+    bad = (ToolStatus.FAILED, ToolStatus.TIMED_OUT)
+    failed = [result.content for turn in trajectory.turns for result in turn.results if result.status in bad]
+    # What an endpoint should have been asked is not known to be right.
+    unanswered = next((content for content in failed if any(sign in content for sign in NO_ANSWER)), "")
+    if unanswered:
+        return f"{ENDPOINT_FAILED}{unanswered}"[:500]
+    is_open = trajectory.outcome.facts.get("hallucinated") is None
+    return f"a tool failed: {failed[0]}"[:500] if is_open and failed else ""
 
 
 # Many records.
@@ -323,15 +329,26 @@ def _write(file: IO[str], found: Iterable[dict[str, Json]], note: Callable[[dict
 async def in_order(
     records: Iterable[Record], work: Callable[[Record], Awaitable[dict[str, Json]]], at_once: int
 ) -> AsyncGenerator[dict[str, Json], None]:
-    """The lines of records in their order, `at_once` of them under way."""
+    """The lines of records in their order, `at_once` of them under way.
+
+    Raises:
+        BadInput: as reading the records, once the lines of those before are out.
+    """
     under_way: deque[asyncio.Future[dict[str, Json]]] = deque()
+    fault: BadInput | None = None
     try:
-        for record in records:
-            under_way.append(asyncio.ensure_future(work(record)))
-            if len(under_way) >= at_once:
-                yield await under_way.popleft()
+        try:
+            for record in records:
+                under_way.append(asyncio.ensure_future(work(record)))
+                if len(under_way) >= at_once:
+                    yield await under_way.popleft()
+        except BadInput as error:
+            # What stands before it in the file is found all the same.
+            fault = error
         while under_way:
             yield await under_way.popleft()
+        if fault is not None:
+            raise fault
     finally:
         for task in under_way:
             task.cancel()
@@ -383,7 +400,7 @@ def read_records(path: Path) -> Iterator[Record]:
     """
     if path.suffix == ".txt":
         try:
-            yield Record(record_id=path.stem, response=path.read_text("utf-8"))
+            yield Record(record_id=path.stem, response=path.read_text("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{path}: cannot be read ({error}); expected UTF-8 text") from error
         return

@@ -37,8 +37,11 @@ class EmbeddingMatcher:
             raise ValueError(f"expected -1 <= threshold <= support <= 1, got {threshold} and {support}")
         if not (Path(path) / "config.json").is_file():
             raise ValueError(f"{path}: expected the folder of an embedding model with config.json")
-        self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        self._model = AutoModel.from_pretrained(path, local_files_only=True, dtype=torch.float32).eval()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            self._model = AutoModel.from_pretrained(path, local_files_only=True, dtype=torch.float32).eval()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: cannot be read as an embedding model: {str(error).splitlines()[0]}") from error
         self._takes_first = _takes_first(Path(path))
         self._threshold, self._support = threshold, support
 

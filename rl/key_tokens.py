@@ -27,7 +27,8 @@ class KeyTokens:
     max_weight: float = 9.0
     """The largest weight: w_max of the paper."""
     preset: Literal["stated", "released"] = "stated"
-    """`released`: tokens that close an argument are no others, as in the authors' program."""
+    """`released`: tokens that close an argument are no others, and actions (finish, talk_to_user) are tools like any
+    other, as in the authors' program."""
     argument_names: bool = False
     """Also the first token of each argument's name, and those where it departs from the tool's other ones (ours)."""
     deferrals: bool = False
@@ -84,7 +85,9 @@ class KeyWeights:
                 yield call, place, place.name[0], end
 
     def _is_decision(self, name: str) -> bool:
-        return name not in ACTION_NAMES or (self._options.deferrals and name in DEFERRALS)
+        if name not in ACTION_NAMES or self._options.preset == "released":
+            return True
+        return self._options.deferrals and name in DEFERRALS
 
     def _keys(
         self, call: ToolCall, place: CallPlace, start: int, token_ids: np.ndarray, tools: Sequence[ToolSpec]

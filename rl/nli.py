@@ -32,8 +32,11 @@ class NliMatcher:
         """
         if not Path(path).is_dir():
             raise ValueError(f"{path}: no such folder; expected a model of natural language inference")
-        self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        self._model = AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            self._model = AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: cannot be read as a classifier: {str(error).splitlines()[0]}") from error
         self._threshold = threshold
         self._classes: dict[Support, int] = {}
         for number, name in self._model.config.id2label.items():

@@ -228,6 +228,8 @@ _SCALES = {
     "thousand": 10**3,
     "million": 10**6,
     "billion": 10**9,
+    "百": 10**2,
+    "千": 10**3,
     "万": 10**4,
     "亿": 10**8,
 }
@@ -243,10 +245,10 @@ _NO_UNITS = frozenset(
 MAX_UNIT_WORDS = 4
 _CURRENCIES = "$€£¥￥"
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"\s*(?:(?P<number>\d+[ ]+\d+/\d+(?![\d.])|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     rf"|(?P<operator>{'|'.join(map(re.escape, _SIGNS))}|(?:{'|'.join(_ENGLISH)})(?![A-Za-z])|{'|'.join(_CHINESE)})"
     rf"|(?P<currency>(?:US|USD|RMB)?[{_CURRENCIES}])"
-    rf"|(?P<word>[A-Za-z]+|(?:(?!{'|'.join(_CHINESE)})[\u4e00-\u9fff])+|°[CF]?))"
+    rf"|(?P<word>[A-Za-z]+|[万亿]|千(?![克米瓦卡帕赫伏焦字])|百(?![分])|(?:(?!{'|'.join(_CHINESE)})[\u4e00-\u9fff])+|°[CF]?))"
 )
 
 
@@ -304,7 +306,13 @@ class _Reader:
         others = [piece for piece in pieces if piece.kind == "operator" and piece.text not in "-%"]
         is_percent = any(piece.text == "%" for piece in pieces)
         is_scaled = any(piece.text.lower() in _SCALES for piece in pieces)
-        is_written = len(numbers) == 1 and not others and not is_scaled and value.constant is not None
+        is_written = (
+            len(numbers) == 1
+            and "/" not in numbers[0].text
+            and not others
+            and not is_scaled
+            and value.constant is not None
+        )
         decimals = len(numbers[0].text.partition(".")[2]) + 2 * is_percent if is_written else None
         return Side(
             text=self.text[pieces[0].start : pieces[-1].end],
@@ -442,7 +450,10 @@ def _number(text: str) -> Fraction:
     digits = text.replace(",", "")
     if len(digits) > MAX_DIGITS:
         raise NotArithmetic(f"a number of more than {MAX_DIGITS} digits")
-    return Fraction(digits)
+    whole, _, part = digits.rpartition(" ")
+    if "/" in part and int(part.partition("/")[2]) == 0:
+        raise NotArithmetic("division by zero")
+    return Fraction(part) + (int(whole) if whole.strip() else 0)
 
 
 # Polynomials.
@@ -534,15 +545,19 @@ def _truth(left: Side, relation: str, right: Side) -> Truth:
     }[relation]
     if holds:
         return Truth.EXACT
-    rounds = relation in ("=", "≈") and any(_rounds(difference, side.decimals) for side in _written(left, right))
+    rounds = relation in ("=", "≈") and any(
+        _rounds(difference, side.decimals) for side in _written(left, right, relation)
+    )
     return Truth.ROUNDED if rounds else Truth.FALSE
 
 
-def _written(*sides: Side) -> Sequence[Side]:
-    """Numbers that were written as the result of the other side: not of another number that was written down."""
-    if all(side.decimals is not None for side in sides):
-        return ()
-    return [side for side in sides if side.decimals is not None]
+def _written(left: Side, right: Side, relation: str) -> Sequence[Side]:
+    """Numbers that stand for what rounds to them: not for another number that is written, unless by ≈ (3.142 ≈ 3.1)."""
+    written = [side for side in (left, right) if side.decimals is not None]
+    if len(written) < 2:
+        return written
+    coarse, fine = sorted(written, key=lambda side: side.decimals or 0)
+    return [coarse] if relation == "≈" and coarse.decimals != fine.decimals else ()
 
 
 def _rounds(difference: Fraction, decimals: int | None) -> bool:

@@ -18,7 +18,7 @@ from envs.types import Json
 
 _MARK = re.compile(r"<<([^<>]*)>>")
 """A calculation as GSM8K notes it beside the text: 80,000+50,000=$<<80000+50000=130000>>130,000."""
-_RELATION = re.compile(r"≈|(?<![<>!=])==?(?![=>])|\bis equal to\b|\bequals\b|约等于|等于|＝")
+_RELATION = re.compile(r"≈|(?<![<>!=])==?(?![=>])|\bis equal to\b|\bequals\b|约等于|(?<!不)等于|＝")
 _WEAK_RELATION = re.compile(r"\b(?:is|are|makes|gives|totals)\b|[是为]|得到?")
 """Words that say a result only if what stands before them is a calculation."""
 _PLACE = re.compile(r"[\d.(\[（$€£¥￥+\-−]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
@@ -29,6 +29,33 @@ MAX_SIGNS = 60
 """Relations of one text that are looked at."""
 
 
+_MARKUP = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"(?<!\w)\*\*(\S(?:[^*\n]*\S)?)\*\*(?!\w)", r"\1"),
+        (r"\$\$?([^$\n]*\\[a-z]+[^$\n]*)\$\$?", r"\1"),
+        (r"\\[()\[\]]|\\[,;! ]", " "),
+        (r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))"),
+        (r"\\(?:times|cdot)\b", "×"),
+        (r"\\div\b", "÷"),
+        (r"\\approx\b", "≈"),
+        (r"\\text\{([^{}]*)\}", r"\1"),
+        (r"\\([$%])", r"\1"),
+        (r"(?<=\d)[(（]([^\W\d_]{1,6})[)）]", r" \1"),
+        (r"(?<=[\d)a-z])(?<![a-z]{2})²", "^2"),
+        (r"(?<=[\d)a-z])(?<![a-z]{2})³", "^3"),
+    )
+)
+"""Markdown, LaTeX and units in brackets, as models write them, and what they say."""
+
+
+_DENIED_SUM = re.compile(
+    r"\bnot (?:true|correct|right)\b|\b(?:is|are) (?:wrong|incorrect|false|untrue)\b|[?？]\s*$|不正确|不对|是错|错误的",
+    re.IGNORECASE,
+)
+"""A sentence that asks, or that says of a calculation that it is wrong, does not claim it."""
+
+
 def sums(text: str) -> list[str]:
     """Chains of equations with a calculation in them, as they stand in the text, in its order.
 
@@ -36,6 +63,10 @@ def sums(text: str) -> list[str]:
     depends on what was said of x.
     """
     found: list[str] = []
+    if _DENIED_SUM.search(text):
+        return found
+    for pattern, plain in _MARKUP:
+        text = pattern.sub(plain, text)
     for place in dates.find(text):
         # 2024-03-01 is no subtraction.
         text = f"{text[: place.start]}{'#' * (place.end - place.start)}{text[place.end :]}"
@@ -50,9 +81,20 @@ def sums(text: str) -> list[str]:
     if not found:
         for pieces in _equations(text, _WEAK_RELATION):
             chain = _chain(pieces)
-            if chain and chain.sides[0].num_operators and chain.sides[-1].decimals is not None:
+            if not chain or _is_range(chain.sides[0].text):
+                continue
+            if chain.sides[0].num_operators and chain.sides[-1].decimals is not None:
                 found += _chain_of(pieces)
     return list(dict.fromkeys(found))
+
+
+_RANGE = re.compile(r"(\d+)[-–](\d+)\D*")
+
+
+def _is_range(text: str) -> bool:
+    """Whether a piece is from one number to another, or a name, rather than a subtraction: 1914-1918, 555-1234."""
+    match = _RANGE.fullmatch(text)
+    return match is not None and int(match[1]) < int(match[2])
 
 
 def results(formula: str) -> list[str]:
@@ -71,7 +113,7 @@ def numbers(text: str) -> list[str]:
 
 def _chain(pieces: Sequence[str]) -> Chain | None:
     try:
-        return read("=".join(pieces))
+        return read("".join(pieces))
     except NotArithmetic:
         return None
 
@@ -81,8 +123,41 @@ def _chain_of(pieces: Sequence[str]) -> list[str]:
     chain = _chain(pieces)
     if chain is None or not chain.relations or not chain.num_operators:
         return []
+    text = _written(chain)
+    if str(chain.truth) == "false" and (_mixes_units(text) or _PERCENT_OFF.search(text)):
+        return []
     has_unknowns = any(side.value.unknowns for side in chain.sides)
-    return [] if has_unknowns and str(chain.truth) == "open" else [" = ".join(side.text for side in chain.sides)]
+    return [] if has_unknowns and str(chain.truth) == "open" else [text]
+
+
+_PERCENT_OFF = re.compile(r"[^%％\s]\s*[-+−–减加][上去]?\s*\d+(?:\.\d+)?\s*[%％]")
+"""100 - 20% is 80 to some and 99.8 to others."""
+_UNITS = tuple(
+    re.compile(rf"(?<![A-Za-z])({names})s?(?![A-Za-z])|({chinese})", re.IGNORECASE)
+    for names, chinese in (
+        ("second|minute|hour|day|week|month|year", "秒|分钟|小时|天|周|个月|年"),
+        ("inche?|foot|feet|yard|mile|millimeter|centimeter|meter|kilometer|mm|cm|km", "毫米|厘米|分米|千米|公里|米"),
+        ("cent|dollar|penny|pennies|dime|quarter", "元|角|分"),
+        ("gram|kilogram|kg|ounce|pound|ton", "千克|公斤|克|斤|吨"),
+        ("cup|pint|quart|gallon|liter|litre|ml", "毫升|升"),
+    )
+)
+
+
+def _mixes_units(text: str) -> bool:
+    """Whether a chain has several units of one kind, whose numbers are not the same measure."""
+    return any(len({match.group().lower().rstrip("s") for match in units.finditer(text)}) > 1 for units in _UNITS) or (
+        "$" in text and "cent" in text
+    )
+
+
+def _written(chain: Chain) -> str:
+    rest = zip(chain.relations, chain.sides[1:], strict=True)
+    return chain.sides[0].text + "".join(f" {relation} {side.text}" for relation, side in rest)
+
+
+def _sign(match: re.Match[str]) -> str:
+    return "≈" if match.group() in ("≈", "约等于") else "="
 
 
 def _equations(text: str, relation: re.Pattern[str]) -> Iterator[list[str]]:
@@ -100,12 +175,12 @@ def _equations(text: str, relation: re.Pattern[str]) -> Iterator[list[str]]:
             before_next = signs[number + 1].start() if number + 1 < len(signs) else len(text)
             whole = text[after:before_next].strip()
             if number + 1 < len(signs) and _is_expression(whole):
-                pieces.append(whole)
+                pieces.append(_sign(signs[number]) + whole)
                 number += 1
                 continue
             right = _first_expression(text[after : min(before_next, after + _WINDOW)])
             if right is not None:
-                pieces.append(right)
+                pieces.append(_sign(signs[number]) + right)
             number += 1
             break
         if len(pieces) > 1:
@@ -200,6 +275,17 @@ _DAYS = re.compile(
 _INCLUSIVE = re.compile(r"inclusive|including both|both days|包括(?:首尾|两端|起止)|首尾(?:都|均)?(?:算|计)|含首尾")
 
 
+_LEADS = re.compile(r"(?:[A-Z][a-z]+day|(?:星期|周|礼拜).)[\s,，、(（]*(?:the\s+|是|为)?")
+_OTHER_DAY = re.compile(
+    r"\b(?:not|every|each|next|last|from|to|until|by|instead of)\s+(?:an?\s+)?$|n['’]t\s+an?\s+$|[不非每下上][是个]?$"
+)
+_DENIED = re.compile(r"\bno\b|\bnot\b|n['’]t\b|\binvalid\b|不存在|没有|无效|并无")
+_BOUND = re.compile(
+    r"(?:\b(?:more|less|fewer) than|\bover|\bunder|\bat (?:least|most)|\bnearly|\balmost|超过|多于|不到|至少|近)\s*$",
+    re.IGNORECASE,
+)
+
+
 def date_claims(text: str) -> list[DateClaim]:
     """Claims about full dates in one sentence: two dates and a number of days, or a date and its weekday."""
     found = dates.find(text)
@@ -209,14 +295,20 @@ def date_claims(text: str) -> list[DateClaim]:
     spelled = [text[place.start : place.end] for place in found]
     claims += [DateClaim(first=spelled[number]) for number, place in enumerate(found) if place.value is None]
     if claims:
-        return claims
+        return [] if _DENIED.search(text) else claims
     spans = [match for match in _DAYS.finditer(text) if not any(p.start <= match.start() < p.end for p in found)]
+    spans = [match for match in spans if not _BOUND.search(text[: match.start()])]
     if len(found) == 2 and len(spans) == 1:
         num = int(spans[0][1].replace(",", "")) * (7 if spans[0][2].startswith(("week", "周", "星期")) else 1)
         num -= bool(_INCLUSIVE.search(text))
         claims.append(DateClaim(first=spelled[0], second=spelled[1], days=num))
     for place, number in dates.weekdays(text):
-        # The weekday belongs to the date before it, or, if there is none, to the one that follows.
-        before = [written for at, written in zip(found, spelled, strict=True) if at.end <= place]
-        claims.append(DateClaim(first=before[-1] if before else spelled[0], weekday=dates.WEEKDAYS[number]))
+        # The weekday belongs to the date that it leads to, else to the one before it, else to the one that follows.
+        leads = [one for at, one in zip(found, spelled, strict=True) if _LEADS.fullmatch(text[place : at.start])]
+        before = [(at, one) for at, one in zip(found, spelled, strict=True) if at.end <= place]
+        between = text[before[-1][0].end : place] if before else text[:place]
+        if not leads and _OTHER_DAY.search(between):
+            continue
+        first = leads[0] if leads else before[-1][1] if before else spelled[0]
+        claims.append(DateClaim(first=first, weekday=dates.WEEKDAYS[number]))
     return claims

@@ -13,6 +13,8 @@ from envs.types import Json, ToolError
 MAX_ANSWER_BYTES = 1 << 20
 TRIES = 3
 PAUSE_SECONDS = 0.5
+NO_ANSWER = ("the endpoint gave no answer", "the endpoint refused")
+"""How the errors of an endpoint that answers nothing begin."""
 
 
 def post(url: str, value: Mapping[str, Json], *, timeout: float) -> dict[str, Json]:
@@ -38,11 +40,11 @@ def post(url: str, value: Mapping[str, Json], *, timeout: float) -> dict[str, Js
         except urllib.error.HTTPError as error:
             reason = f"status {error.code}"
             if error.code < 500 and error.code != 429:
-                raise ToolError(f"the endpoint refused: {reason}") from error
+                raise ToolError(f"{NO_ANSWER[1]}: {reason}") from error
         except OSError as error:
             reason = str(error)
     else:
-        raise ToolError(f"the endpoint gave no answer: {reason}")
+        raise ToolError(f"{NO_ANSWER[0]}: {reason}")
     if len(data) > MAX_ANSWER_BYTES:
         raise ToolError(f"the endpoint's answer is longer than {MAX_ANSWER_BYTES >> 10} KiB")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import doctest
 import re
 import textwrap
@@ -10,7 +11,7 @@ import warnings
 from dataclasses import dataclass
 
 _FENCED = re.compile(
-    r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL
+    r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*(?:```|~~~)[ \t]*\r?$", re.MULTILINE | re.DOTALL
 )
 _PYTHON = frozenset({"python", "py", "python3"})
 MAX_CODE_CHARACTERS = 100_000
@@ -37,7 +38,13 @@ def program(question: str, response: str) -> Program | None:
     if written is None:
         return None
     code, tests = _parted(written)
-    return Program(code=f"{head}\n{code}" if head else code, tests=tests or _examples(question))
+    code = f"{head}\n{code}" if head else code
+    return Program(code=code, tests=tests or _examples(question, code))
+
+
+def is_fenced(text: str) -> bool:
+    """Whether a text is one fenced block and nothing else."""
+    return _FENCED.fullmatch(text.strip()) is not None
 
 
 def _code_of(response: str) -> str | None:
@@ -107,7 +114,14 @@ def _parted(code: str) -> tuple[str, str | None]:
     start = (
         min(tree.body[first].lineno, *(d.lineno for d in getattr(tree.body[first], "decorator_list", ())), 10**9) - 1
     )
-    return "".join(lines[:start]), "".join(lines[start:])
+    return "".join(lines[:start]), "".join(lines[start:]) + _calls(tree.body[first:])
+
+
+def _calls(tests: list[ast.stmt]) -> str:
+    """Calls of the test functions that nothing calls, as pytest would."""
+    called = {name for part in tests for name in _called(part)}
+    functions = [node for node in tests if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    return "".join(f"\n{one.name}()" for one in functions if one.name not in called and not one.args.args)
 
 
 def _is_test(node: ast.stmt) -> bool:
@@ -123,11 +137,16 @@ def _is_test(node: ast.stmt) -> bool:
     return False
 
 
-def _examples(question: str) -> str | None:
-    """The examples of a docstring (>>> f(1)) as assertions, where what is expected is plain data."""
+def _examples(question: str, code: str) -> str | None:
+    """The examples of a docstring (>>> f(1)) as assertions, where what is expected is plain data.
+
+    Examples that prepare others (>>> data = [3, 1]) are kept as they are. Left out is what uses data that neither the
+    code nor an example before it has, and what shows the output of a function that returns nothing.
+    """
     tree = _parse(question)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     texts = [question] if tree is None else [ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, documented)]
+    known, silent = _names_of(code)
     tests: list[str] = []
     try:
         found = [example for text in texts for example in doctest.DocTestParser().get_examples(text or "")]
@@ -135,10 +154,60 @@ def _examples(question: str) -> str | None:
         return None
     for example in found:
         source, want = example.source.strip(), example.want.strip()
+        part = _parse(source)
+        if part is None or _used(part) - known - _called(part):
+            continue
+        if not want:
+            known |= _bound(part)
+            tests.append(source)
+            continue
         try:
             ast.parse(source, mode="eval")
             ast.literal_eval(want)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        tests.append(f"assert ({source}) == ({want})")
-    return "\n".join(tests) or None
+        if not _used(part) & silent:
+            tests.append(f"assert ({source}) == ({want})")
+    return "\n".join(tests) if any(test.startswith("assert") for test in tests) else None
+
+
+def _names_of(code: str) -> tuple[set[str], set[str]]:
+    """What examples may use, and which functions of the code print and return nothing."""
+    tree = _parse(code)
+    if tree is None:
+        # It fails by itself, whatever is asked of it.
+        return set(), set()
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    silent = {
+        name
+        for name, node in functions.items()
+        if not any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node))
+        and any(isinstance(part, ast.Name) and part.id == "print" for part in ast.walk(node))
+    }
+    return _bound(tree) | set(dir(builtins)), silent
+
+
+def _called(tree: ast.AST) -> set[str]:
+    """Names of functions that a program calls."""
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {function.id for function in calls if isinstance(function, ast.Name)}
+
+
+def _used(tree: ast.AST) -> set[str]:
+    """Names that a program reads and does not bind itself."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - _bound(tree)
+
+
+def _bound(tree: ast.AST) -> set[str]:
+    """Names that a program gives something to, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+    return found

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 
+from envs.detection import dates
 from envs.detection.claims import date_claims, numbers, results, sums
 from envs.detection.demands import lengths
 from envs.detection.memory import WHOLE
-from envs.detection.programs import program
+from envs.detection.programs import is_fenced, program
 from envs.detection.prompts import Language, parts
 from envs.detection.sentences import Sentence, split
 from envs.types import Call, Json, Message, ToolCall, ToolSpec
@@ -134,7 +135,8 @@ def _plan(
     """
     properties = dict(tools)
     checks = list(islice(_checks(question, response, frozenset(properties), rounding), MAX_CHECKS))
-    is_whole = any(name == "code_interpreter" for name, _ in checks)
+    has_program = any(name == "code_interpreter" for name, _ in checks)
+    is_whole = has_program and _place_of_program(response) is None
     calls: list[Planned] = [("split_text", {"whole": True} if is_whole else {})]
     for name, arguments in checks:
         if name in properties:
@@ -145,19 +147,30 @@ def _plan(
 
 
 def _checks(question: str, response: str, names: frozenset[str], rounding: bool) -> Iterator[Planned]:
-    found = program(question, response)
+    found, place = program(question, response), _place_of_program(response)
     if found is not None:
         tests = {"tests": found.tests} if found.tests else {}
-        yield "code_interpreter", {"sentence": 1, "code": found.code, **tests}
-        return
-    for demand in lengths(question):
-        yield "word_count", {"sentence": WHOLE, **demand.to_json()}
+        yield "code_interpreter", {"sentence": place or 1, "code": found.code, **tests}
+        if place is None:
+            return
+    else:
+        for demand in lengths(question):
+            yield "word_count", {"sentence": WHOLE, **demand.to_json()}
     for number, sentence in enumerate(split(response)[:MAX_SENTENCES], start=1):
+        if found is not None and number == place:
+            continue
         claims = list(_claims(number, sentence.text, rounding))
         yield from claims
         if not claims and "web_search" in names:
             yield "web_search", {"sentence": number, "query": sentence.text[:1_000]}
             yield "match", {"sentence": number}
+
+
+def _place_of_program(response: str) -> int | None:
+    """Number of the sentence that is the one fenced block beside prose; None: a program is the whole response."""
+    pieces = split(response)[:MAX_SENTENCES]
+    fenced = [number for number, piece in enumerate(pieces, start=1) if is_fenced(piece.text)]
+    return fenced[0] if len(fenced) == 1 and len(pieces) > 1 else None
 
 
 def _claims(number: int, text: str, rounding: bool) -> Iterator[Planned]:
@@ -210,7 +223,7 @@ def _links(judged: Sequence[tuple[ToolCall, int]], question: str, response: str)
     given = set(numbers(question))
     wrong: dict[str, int] = {}
     for number, sentence in enumerate(pieces, start=1):
-        used = set(numbers(sentence.text))
+        used = set(numbers(_without_dates(sentence.text)))
         sources = sorted({wrong[value] for value in used if value in wrong})
         if sources:
             yield "link", {"sentence": number, "depends_on": sources}
@@ -220,6 +233,12 @@ def _links(judged: Sequence[tuple[ToolCall, int]], question: str, response: str)
                 if value not in given:
                     wrong.setdefault(value, number)
         given |= used - wrong.keys()
+
+
+def _without_dates(text: str) -> str:
+    for place in reversed(dates.find(text)):
+        text = f"{text[: place.start]} {text[place.end :]}"
+    return text
 
 
 def _formulas(call: ToolCall, pieces: Sequence[Sentence]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 MAX_CHARACTERS = 200_000
 
-_FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*\r?$|\Z)", re.MULTILINE | re.DOTALL)
 _END = re.compile(
     r"""(?:[。！？；…]+ | (?:\.{2,}|[.!?;])+ (?=\s|$|["'”’»)\]]|[^\x00-\x7f]) ) ["'”’」』》»)\]）】]*""",
     re.VERBOSE,

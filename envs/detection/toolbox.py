@@ -192,6 +192,11 @@ class Toolbox:
                 execution = sandbox.run(code, tests or None)
             except SandboxUnavailable as error:
                 raise ToolError(str(error)) from error
+            may_be_parting = bool(tests) and execution.verdict in (Verdict.FAILED, Verdict.KILLED, Verdict.TIMED_OUT)
+            # Perhaps what the two exchange is no plain data, or the tests need the code's own objects. That they pass
+            # beside the code proves nothing, as it could have ended them.
+            if may_be_parting and sandbox.run(f"{code}\n{tests}").verdict is Verdict.PASSED:
+                return judgement(None, f"the tests pass in one process only: {execution.reason}")
             return _judged(execution, has_tests=bool(tests))
 
         return code_interpreter
@@ -264,7 +269,8 @@ def _judged(execution: Execution, *, has_tests: bool) -> dict[str, Json]:
 
 
 _OF_THE_SANDBOX = re.compile(
-    r"ModuleNotFoundError: No module named|EOFError: EOF when reading a line|PermissionError:|FileNotFoundError:"
+    r"ModuleNotFoundError: No module named|ImportError: (?:lib\S+: cannot open shared object|attempted relative import)"
+    r"|(?:zoneinfo\.\S*)?ZoneInfoNotFoundError:|EOFError: EOF when reading a line|PermissionError:|FileNotFoundError:"
     r"|(?:socket\.)?gaierror:|ConnectionError|urllib\.error\.URLError|BlockingIOError:"
 )
 """Errors of programs that want what the sandbox has not: packages, input, files, a network, processes."""

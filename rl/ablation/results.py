@@ -4,7 +4,8 @@
     OUT/table.md              made anew from them
 
 A rate of a cell is the mean over its seeds and tasks. Its interval is a percentile bootstrap that draws seeds and tasks
-anew, each with replacement: it covers other seeds as well as other tasks. Differences draw the same tasks for both.
+anew, each with replacement: it covers other seeds as well as other tasks, roughly, as seeds are few. Differences draw
+the same tasks for both.
 """
 
 from __future__ import annotations
@@ -100,17 +101,37 @@ def read_cells(out: Path, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[s
     """The finished seeds of each cell that has any.
 
     Raises:
-        ValueError: a file cannot be read; names it.
+        ValueError: as `read_cell`.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
-        for path in (cell_path(out, cell, seed) for seed in seeds):
-            if path.is_file():
-                try:
-                    found.setdefault(cell.name, []).append(json.loads(path.read_text()))
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{path}: not JSON: {error}") from error
+        runs = [run for seed in seeds if (run := read_cell(out, cell, seed)) is not None]
+        if runs:
+            found[cell.name] = runs
     return found
+
+
+def read_cell(out: Path, cell: Cell, seed: int) -> dict[str, Any] | None:
+    """One seed of a cell; None where it is not finished.
+
+    Raises:
+        ValueError: the file cannot be read, or holds what other settings of the cell came to; names it.
+    """
+    path = cell_path(out, cell, seed)
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    # Of another ablation's cell, that ablation knows the settings.
+    made_by = Path(value["recipe"]).stem, value["overrides"]
+    if not cell.origin and made_by != (Path(cell.recipe).stem, list(cell.overrides)):
+        raise ValueError(
+            f"{path}: was made by other settings of this cell ({value['command']}); expected those of the recipe: "
+            "delete it to run the cell anew"
+        )
+    return value
 
 
 def tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Cells]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl.ablation.grid import WORK, Cell
-from rl.ablation.results import cell_path, write_cell
+from rl.ablation.results import read_cell, write_cell
 from rl.errors import BadInput, RunFailed
 
 END_SECONDS = 120.0
@@ -55,9 +55,13 @@ class Ended:
 
 
 def pending(out: Path, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Run]:
-    """What is still to be run, one seed of every cell before the second of any."""
+    """What is still to be run, one seed of every cell before the second of any.
+
+    Raises:
+        ValueError: as `rl.ablation.results.read_cell`.
+    """
     runs = [Run(cell=cell, seed=seed) for seed in seeds for cell in cells if not cell.origin]
-    return [run for run in runs if not cell_path(out, run.cell, run.seed).is_file()]
+    return [run for run in runs if read_cell(out, run.cell, run.seed) is None]
 
 
 def prepare(steps: Sequence[Sequence[str]], work: Path) -> None:

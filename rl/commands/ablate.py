@@ -100,7 +100,10 @@ def _run(
 
     for folder in (out, work):
         configs.check_directory(folder)
-    runs = pending(out, cells, seeds)
+    try:
+        runs = pending(out, cells, seeds)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     if not runs:
         return []
     _load(cells, cluster, ablation.seeds[0], work)

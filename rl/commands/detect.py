@@ -238,6 +238,8 @@ def _check(arguments: argparse.Namespace) -> Config | None:
         raise BadInput(f"--out {out}: is the file to be checked")
     if min(arguments.jobs, arguments.max_tokens, arguments.concurrency or 1) < 1:
         raise BadInput("--jobs, --concurrency and --max-tokens: expected at least 1")
+    if not arguments.timeout > 0:
+        raise BadInput(f"--timeout {arguments.timeout:g}: expected more than 0 seconds")
     has_endpoint = is_endpoint(arguments.model)
     if has_endpoint != (arguments.endpoint_model is not None):
         raise BadInput("--endpoint-model NAME belongs to --model URL; expected both or neither")

@@ -7,7 +7,7 @@ import pytest
 from rl import config as configs
 from rl.ablation import grid
 from rl.ablation.grid import Ablation, Cell
-from rl.ablation.results import cell_path, flags, read_cells, tables, write_cell, write_tables
+from rl.ablation.results import flags, read_cells, tables, write_cell, write_tables
 from rl.ablation.runner import pending
 from rl.errors import BadInput
 from rl.evaluate import Evaluation, TaskResult
@@ -125,10 +125,20 @@ def test_cells_of_another_ablation_stand_first_and_are_read_there_and_never_run(
 
 def test_one_seed_of_every_cell_comes_before_the_second_of_any_and_finished_ones_not_at_all(tmp_path):
     cells = [Cell(name=name, options={}, recipe="r", overrides=()) for name in "ab"]
-    path = cell_path(tmp_path, cells[0], 1)
-    path.parent.mkdir()
-    path.write_text("{}")
+    write_cell(tmp_path, cells[0], 1, finished_run(tmp_path / "run", "10"), "one_core")
     assert [run.name for run in pending(tmp_path, cells, [1, 2])] == ["b, seed 1", "a, seed 2", "b, seed 2"]
+
+
+def test_what_other_settings_of_a_cell_came_to_is_neither_shown_nor_taken_for_done(tmp_path):
+    made, asked = (
+        Cell(name="a", options={}, recipe=recipe, overrides=(f"learner.learning_rate={rate}",))
+        for recipe, rate in (("my/r.toml", 1e-3), ("r", 2e-3))
+    )
+    write_cell(tmp_path, made, 1, finished_run(tmp_path / "run", "10"), "one_core")
+    for look in (pending, read_cells):
+        assert look(tmp_path, [made], [1]) in ([], {"a": read_cells(tmp_path, [made], [1])["a"]})
+        with pytest.raises(ValueError, match=r"seed-1\.json: was made by other settings .*learning_rate=0\.001"):
+            look(tmp_path, [asked], [1])
 
 
 def finished_run(directory: Path, successes: str) -> Path:

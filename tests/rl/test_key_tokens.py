@@ -121,6 +121,13 @@ def test_erroneous_turns_text_and_actions_weigh_one(renderer: Any) -> None:
     assert (weights_of(renderer, trajectory, deferrals=True) == 1).all()
 
 
+def test_actions_are_tools_like_any_other_in_the_released_program(renderer: Any) -> None:
+    for name, arguments in (("finish", {"answer": "x"}), ("talk_to_user", {"question": "which?", "missing": ["city"]})):
+        trajectory = demonstration(renderer, [tool("get_weather")], [call(name, **arguments)])
+        assert (weights_of(renderer, trajectory) == 1).all()
+        assert (weights_of(renderer, trajectory, preset="released") > 1).any()
+
+
 def test_deferrals_are_decisions_where_they_are_asked_for(renderer: Any) -> None:
     calls = [call("talk_to_user", question="which?", missing=["city"])]
     trajectory = demonstration(renderer, [tool("talk_show")], calls)

@@ -66,9 +66,21 @@ def test_runs_that_differ_widen_the_crossed_bootstrap():
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
 
 
+def test_where_all_tasks_came_to_the_same_the_interval_is_wilsons_over_the_tasks():
+    assert bootstrap_crossed(np.zeros((3, 217))) == wilson(0, 217)
+    assert bootstrap_crossed(np.ones((2, 50))) == wilson(50, 50)
+
+
+def test_the_spread_between_few_runs_is_not_underestimated():
+    runs = np.array([0.31, 0.42, 0.44, 0.5, 0.53, 0.58, 0.6, 0.72])
+    low, high = bootstrap_crossed(np.tile(runs[:, None], (1, 2)), 20_000) or (0.0, 0.0)
+    # The width of the normal interval of a mean of eight; eight draws would make it 0.94 of that.
+    assert high - low == pytest.approx(2 * 1.96 * runs.std(ddof=1) / 8**0.5, rel=0.03)
+
+
 def test_values_that_are_not_known_do_not_count():
     values = np.array([[1.0, np.nan, 1.0], [np.nan, np.nan, 1.0]])
-    assert bootstrap_crossed(values) == (1.0, 1.0)
+    assert bootstrap_crossed(values) == wilson(2, 2)
     assert bootstrap_crossed(np.full((2, 3), np.nan)) is None
 
 
