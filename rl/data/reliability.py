@@ -293,12 +293,18 @@ def _expect_no_other_source(task: Task, tool: ToolSpec, name: str) -> None:
     """No offered tool may tell the value, and none may serve without it."""
     results: Mapping[str, Json] = task.facts.get("results") or {}
     own, sought = words(spoken(tool.name)), words(spoken(name))
+    # Of a name such as user_id nothing is left that tells tools apart: then all of its words are looked for.
+    literal = set(spoken(name).lower().split())
     for other in task.tools:
         if other.name == tool.name:
             continue
         told = words(spoken(other.name))
         verbs = set(re.findall(r"[a-z]+", spoken(other.name).lower()))
-        if name in (results.get(other.name) or {}) or (sought and sought <= told and verbs & _TELLS):
+        speaks_of_it = sought <= told if sought else literal <= verbs
+        documents_it = (
+            re.search(rf"\b{re.escape(name)}\b", other.description) is not None and name not in other.properties
+        )
+        if name in (results.get(other.name) or {}) or (verbs & _TELLS and (speaks_of_it or documents_it)):
             raise Dropped("another tool may tell the value")
         if own and own <= told and name not in other.required:
             raise Dropped("another tool may serve without the value")

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 from envs.toolworld.catalogue import spoken
 from envs.types import Json
 
-_TO = r"(?:in|at|for|from|to|on|of|by|with|near|within|after|before|under|over|about|around|during|called|named|titled)"
+_TO = (
+    r"(?:in|at|for|from|to|on|of|by|with|near|within|after|before|under|over|about|around|during|into|onto|until|till"
+    r"|since|through|via|per|than|called|named|titled)"
+)
 """Words that lead to a value and mean nothing without it."""
 _ARTICLE = r"(?:the|a|an|my|your|our)"
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019\u00ab\u00bb"
@@ -93,6 +96,8 @@ def _joined(left: str, right: str, others: Mapping[str, Json]) -> str | None:
     follower = _SEPARATOR.match(right)
     if follower and (opened or separated) and _is_another(right[follower.end() :], others):
         return f"{left} {right[follower.end() :]}"
+    if _HANGING.search(left) and re.match(r"\s*:", right):
+        return None
     if not _APART.match(right):
         return f"{left} {right}"
     if opened:

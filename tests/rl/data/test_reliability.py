@@ -79,6 +79,11 @@ def described(**schema: Any) -> tuple[ToolSpec, ...]:
     return (tool("get_weather", city={"type": "string", **schema}),)
 
 
+def of_user(other: str, description: str) -> Task:
+    tools = (tool("list_orders", required=("user_id",)), tool(other, description, required=()))
+    return task("List the orders of user U77.", {"user_id": "U77"}, tools)
+
+
 @pytest.mark.parametrize(
     ("of", "expected"),
     [
@@ -99,6 +104,9 @@ def described(**schema: Any) -> tuple[ToolSpec, ...]:
         (task(tools=described(enum=["Oslo", "Rome"])), ""),
         (task(tools=described(examples=["Oslo"])), "its document shows the value"),
         (task(tools=(WEATHER, tool("find_city", required=("country",)))), "another tool may tell the value"),
+        (of_user("get_user_id", "Returns the id of the caller."), "another tool may tell the value"),
+        (of_user("get_current_user", "Returns the caller with the user_id."), "another tool may tell the value"),
+        (of_user("block_user_id", "Blocks an account."), ""),
         (
             task(facts={"results": {"whereami": {"city": {}}}}, tools=(WEATHER, tool("whereami", required=()))),
             "may tell",
@@ -314,6 +322,9 @@ def test_where_results_are_unknown_only_the_first_turn_is_demonstrated(tmp_path)
         (["bfcl:/nowhere"], "/nowhere: no such folder"),
         (["train", "--shares", "1,2"], "expected three numbers"),
         (["train", "--shares", "0,0,0"], "expected three numbers"),
+        (["train", "--shares", "inf,1,1"], "expected three numbers, none negative or infinite"),
+        (["train", "--shares", "1e308,1e308,1e308"], "expected three numbers, none negative or infinite"),
+        (["train", "--shares", "nan,1,1"], "expected three numbers"),
         (["train", "--num", "0"], "expected at least 1"),
         (["train", "--judge", "http://localhost:1/v1"], "expected both or none"),
     ],

@@ -24,6 +24,10 @@ OTHERS = {"city": "Paris", "nights": 3, "days": 4, "height": 5, "case_id": "M011
         ("cancel the meeting (order_id = A0001)?", "order_id", "A0001", "cancel the meeting?"),
         ("list plants (language Latin and case id M0115).", "language", "Latin", "list plants (case id M0115)."),
         ('can you book it: city: "Rome"; days: 4?', "city", "Rome", "can you book it: days: 4?"),
+        ("Translate hello there into French.", "language", "French", "Translate hello there."),
+        ("Convert 50 dollars into euros, please.", "unit", "euros", "Convert 50 dollars, please."),
+        ("Plan the trip until Friday.", "day", "Friday", "Plan the trip."),
+        ("Show posts since Monday, newest first.", "day", "Monday", "Show posts, newest first."),
         ('send it where express yes; animal "turtle" now.', "animal", "turtle", "send it where express yes now."),
     ],
 )
@@ -42,6 +46,7 @@ def test_a_value_goes_with_the_words_that_lead_to_it(request_text, name, value, 
         ("Paris", "city", "Paris"),
         ("What is the time between Rome and Oslo?", "place", "Oslo"),
         ('the book titled "Emma."', "title", 'Emma."'),
+        ("Book a table at Maemo for three: me, Anna and Bob.", "people", "three"),
     ],
 )
 def test_what_cannot_be_cut_out_cleanly_is_left_alone(request_text, name, value):
