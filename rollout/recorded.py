@@ -172,7 +172,7 @@ def _status(message: Mapping[str, Json]) -> ToolStatus | None:
     status = message.get("status") if message.get("role") == "tool" else None
     if status == "error":
         return ToolStatus.FAILED
-    return ToolStatus(status) if status in _STATUSES else None
+    return ToolStatus(status) if isinstance(status, str) and status in _STATUSES else None
 
 
 _STATUSES = frozenset(map(str, ToolStatus))
@@ -355,6 +355,8 @@ def shown(value: Json) -> str:
 def read_rows(path: str | Path, *, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The objects of a JSONL file (also .gz), or the rows of a Parquet file, without what is null in them.
 
+    A column of Parquet that is marked as JSON, as `tether data` writes them, gives the values that its texts stand for.
+
     Args:
         path: of the file; its name says which kind it is.
         columns: of Parquet, those to read where there are such; None: all.
@@ -401,13 +403,26 @@ def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
         file = pq.ParquetFile(path)
         known = file.schema_arrow.names
         wanted = known if columns is None else [name for name in columns if name in known]
+        as_json = {field.name for field in file.schema_arrow if (field.metadata or {}).get(b"json")}
         number = 0
         for batch in file.iter_batches(batch_size=256, columns=wanted):
             for row in batch.to_pylist():
                 number += 1
-                yield Row(number=number, where=f"{path}, row {number}", value=_without_absent(row))
+                where = f"{path}, row {number}"
+                value = _without_absent(row)
+                decoded = {name: _of_json(value[name], f"{where}: {name}") for name in value if name in as_json}
+                yield Row(number=number, where=where, value={**value, **decoded})
     except pa.ArrowException as error:
         raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from error
+
+
+def _of_json(value: Json, where: str) -> Json:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: invalid JSON: {error}") from error
 
 
 def _without_absent(value: Json) -> Json:

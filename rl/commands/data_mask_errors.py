@@ -51,6 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = sorted(kinds - ALL_KINDS)
     if unknown:
         raise BadInput(f"--kinds: {unknown[0]!r} is none; expected some of {', '.join(sorted(ALL_KINDS))}")
+    if arguments.path.is_dir():
+        # A job may read folders, and would hash all that lies in this one first.
+        raise BadInput(f"{arguments.path}: is a folder; expected a file of conversations")
     job = Job(
         command="mask-errors",
         out=arguments.out,

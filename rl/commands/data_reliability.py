@@ -22,6 +22,7 @@ unmatched tool irrelevant.
 from __future__ import annotations
 
 import argparse
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,6 @@ def _shares(text: str) -> list[float]:
         shares = [float(part) for part in text.split(",")]
     except ValueError:
         shares = []
-    if len(shares) != 3 or any(share < 0 for share in shares) or not sum(shares) > 0:
-        raise BadInput(f"--shares {text!r}: expected three numbers, none negative and not all 0")
+    if len(shares) != 3 or any(share < 0 for share in shares) or not 0 < sum(shares) < math.inf:
+        raise BadInput(f"--shares {text!r}: expected three numbers, none negative or infinite and not all 0")
     return shares

@@ -5,10 +5,10 @@ whose tools are used: procedural or mixed (the tool world), real (API documents)
 or a benchmark as NAME:DIR. By default a rule writes everything: offline, and the same in every run. With --endpoint a
 language model chooses the tools, makes the calls and writes answer and request; results are simulated in either case.
 
-Kept is what passes the filters: two tools at least, no failed call, every value in the request, in an earlier result
-or in a document; no tool name and no result in the request; no request twice, nor nearly, nor in a data set that is
-named by --against. The rest is counted with its reason. OUT holds conversations for `source.conversations`; with
---tasks, tasks for `source.tasks`.
+Kept is what passes the filters: the calls and distractors that were asked for, two tools at least, no failed call,
+every value in the request, in an earlier result or in a document; no tool name and no result in the request; no request
+twice, nor nearly, nor in a data set that is named by --against. The rest is counted with its reason. OUT holds
+conversations for `source.conversations`; with --tasks, tasks for `source.tasks`.
 
   tether data reversed procedural --num 1000 --out reversed.jsonl
   tether data reversed real --num 500 --calls 4-7 --against bfcl:DIR --out reversed.parquet
@@ -88,7 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     generator = _generator(arguments, catalogues, num_calls)
-    work = Reversed(generator, num=arguments.num, against=against, conversations=not arguments.tasks)
+    work = Reversed(
+        generator,
+        num=arguments.num,
+        min_calls=num_calls[0],
+        num_distractors=arguments.distractors,
+        against=against,
+        conversations=not arguments.tasks,
+    )
     return run_job(job, work, total=None, unit="attempts")
 
 

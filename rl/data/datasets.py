@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.benchmarks import BENCHMARKS
+from envs.schema import signature
 from envs.tasks import SUFFIXES, read_tasks
 from envs.types import Task, ToolSpec
 from rl import benchmarks
 from rl.errors import BadInput
 from rl.task_sets import SETS, task_set
-from rollout.recorded import read_rows, recorded_of, recorded_task
+from rollout.recorded import read_rows, recorded_of, recorded_task, shown
 
 FORMS = (
     "a task file, a file of conversations (messages and tools), a benchmark as NAME:DIR, or one of "
@@ -85,7 +86,23 @@ def _tasks_of_file(path: Path) -> Sequence[Task]:
     tasks = []
     for row in read_rows(path):
         try:
-            tasks.append(recorded_task(recorded_of(row, unreadable_calls=True), f"{path.name}:{row.number}"))
+            recorded = recorded_of(row, unreadable_calls=True)
+            for tool in recorded.tools:
+                _expect_signature(tool)
+            tasks.append(recorded_task(recorded, f"{path.name}:{row.number}"))
         except ValueError as error:
             raise ValueError(f"{row.where}: {error}") from error
     return tasks
+
+
+def _expect_signature(tool: ToolSpec) -> None:
+    """The parameters can be read as those of a tool. Types that JSON schema lacks are left: recorded tools have them.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    try:
+        signature(tool)
+    except (AttributeError, TypeError) as error:
+        parameters = shown(dict(tool.parameters))
+        raise ValueError(f"tools: {tool.name}: expected a JSON schema as parameters, got {parameters}") from error

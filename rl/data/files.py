@@ -23,6 +23,9 @@ JSON_FIELDS = frozenset({"messages", "tools", "prompt", "reference", "facts", "c
 
 ROWS_AT_ONCE = 1024
 
+MAX_EXACT = 2**53
+"""Up to this size every whole number is a float too."""
+
 Records = Callable[[], Iterator[Mapping[str, Json]]]
 """Gives the records from the first one on, each time it is called."""
 
@@ -121,7 +124,9 @@ def _arrow_schema(records: Iterable[Mapping[str, Json]]) -> pa.Schema:
     fields = []
     for name, found in kinds.items():
         found.discard("null")
-        if found == {"int", "float"}:
+        if "float" not in found and "wide int" in found:
+            found = found - {"wide int"} | {"int"}
+        elif found == {"int", "float"}:
             found = {"float"}
         (kind,) = found if len(found) == 1 else ("json",)
         if kind == "json":
@@ -139,6 +144,8 @@ def _kind(name: str, value: Json) -> str:
     kind = type(value).__name__
     if kind == "int" and not -(2**63) <= value < 2**63:
         return "json"
+    if kind == "int" and abs(value) > MAX_EXACT:
+        return "wide int"
     return kind if kind in ("bool", "int", "float", "str") else "json"
 
 

@@ -134,9 +134,7 @@ def run_job(
     """
     check_out(job)
     identity, console = job.identity(), make_console()
-    if job.overwrite:
-        job.partial.unlink(missing_ok=True)
-    elif job.out.exists() and not job.partial.exists():
+    if job.out.exists() and not job.partial.exists() and not job.overwrite:
         return _already_done(job, identity, console)
     started = time.monotonic()
     made = provenance()
@@ -222,11 +220,18 @@ def _with_source(record: Mapping[str, Json], source: Mapping[str, Json]) -> dict
 @contextmanager
 def _partial(job: Job, identity: Mapping[str, Json]) -> Iterator[tuple[IO[bytes], Done]]:
     """The file of what is done, open behind the last whole line, and what its lines hold."""
-    with job.partial.open("a+b") as file:
+    try:
+        file = job.partial.open("a+b")
+    except OSError as error:
+        raise BadInput(f"--out {job.out}: cannot be written: {error.strerror or error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BadInput(f"--out {job.out}: another call is writing it") from error
+        if job.overwrite:
+            # Emptied, not removed, and only under the lock: another call may be writing it.
+            file.truncate(0)
         done = Done(job.partial)
         _drop_torn_line(file)
         header = _header(job.partial)

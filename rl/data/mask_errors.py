@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Literal
 
@@ -73,12 +74,26 @@ NO_FEEDBACK = "no feedback of a tool"
 """Kind of the released rule: the message is neither the last one nor answered by a tool."""
 
 _ERROR_FIELDS = ("error", "errors", "exception")
+_CODE_FIELDS = ("code", "status_code", "statusCode", "status")
 _FAILED = frozenset({"error", "failed", "failure"})
+_NO_ERROR = frozenset({"", "none", "null", "false", "0", "no error", "no errors"})
+"""What stands in the place of an error where there is none."""
+_NONE = "|".join(filter(None, sorted(_NO_ERROR, reverse=True)))
+_HEAD = r"^\s*(?:\w*(?i:error|exception)\s*[:!]\s*)?"
+"""The beginning, or what follows "Error:" there."""
+_CUT_OFF = re.compile(
+    rf"\s*\{{\s*([\"'])(?:{'|'.join(_ERROR_FIELDS)})\1\s*:"
+    rf"(?!\s*(?:[\"']?(?i:{_NONE})?[\"']?|\[\s*\]|\{{\s*\}})\s*(?:[,}}]|$))\s*[\"']?(?P<told>.*)",
+    re.DOTALL,
+)
+"""What an object that does not end tells of an error at its beginning."""
+_HTTP = "|".join(rf"{status.value}[\s:-]+{re.escape(status.phrase)}" for status in HTTPStatus if status >= 400)
 _WORDS: Sequence[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern), kind)
     for pattern, kind in (
         (
-            r"\bname '[^']*' is not defined\b|\b[Uu]nknown (?:tool|function)\b|\b[Nn]o (?:such )?(?:tool|function)\b",
+            r"\bname '[^']*' is not defined\b|\b[Uu]nknown (?:tool|function)\b|\b[Nn]o such (?:tool|function)\b"
+            rf"|{_HEAD}[Nn]o (?:tool|function)\b(?! is defined)",
             "unknown_tool",
         ),
         (
@@ -87,17 +102,28 @@ _WORDS: Sequence[tuple[re.Pattern[str], str]] = [
         ),
         (r"\bunexpected keyword argument\b|\b[Uu]nknown (?:argument|parameter)\b", "unknown_argument"),
         (r"\btakes (?:from )?\d+ (?:to \d+ )?positional arguments? but \d+\b", "invalid_arguments"),
-        (r"\b[Tt]imed out\b|\b[Tt]ime-?out(?:Error)?\b", "timed_out"),
         (
-            r"\bTraceback \(most recent call last\)|^\s*\w*(?:Error|Exception)\b|\b[Cc]onnection ?[Ee]rror\b"
-            r"|\b[45]\d\d (?:Client|Server) Error\b|\bInvalid API call\b|\bResponse error\b|\bis not supported\b"
+            # In lower case and alone the word may be of a match or a magazine.
+            r"\b[Tt]imed out\b|\bTime-?out(?:Error)?\b|\b(?i:request|connection|connect|read|gateway) time-?out\b"
+            rf"|\btime-?out (?:error|exceeded|expired|reached|after \d|of \d)|{_HEAD}time-?out\s*(?:[:.!]|$)",
+            "timed_out",
+        ),
+        (
+            r"\bTraceback \(most recent call last\)|^\s*[\w.]*\w(?:Error|Exception)\b|\b[Cc]onnection ?[Ee]rror\b"
+            # "Error: ...", "ERROR - ...", "Error" alone or before what failed; not "error bar", not "Error: none".
+            rf"|^\s*(?i:error|exception)(?:\s*[:!]|\s+-\s|\s*$)(?!\s*(?i:{_NONE})[\s.!]*(?:\n|$))"
+            r"|^\s*(?:Error|Exception) (?:\d{3}\b|code\b|(?:occurred|raised|while|when|during|in|from)\b"
+            r"|(?!handling\b|correcting\b)\w+ing\b)"
+            rf"|^\s*(?:HTTP(?:/[\d.]+)?\s+)?(?i:{_HTTP})"
+            r"|\b[45]\d\d (?:Internal Server|Client|Server) Error\b|\bInvalid API call\b|\bResponse error\b"
+            r"|\bis not supported\b|\bnot supported\b(?! by\b)"
             r"|\bis not JSON serializable\b|\bslice indices must be integers\b",
             "failed",
         ),
     )
 ]
 """What failures of Python tools and of web APIs say, and the kind of error that each is: TL-Training's patterns that
-tell of one, word by word."""
+tell of one, word by word, and the forms in which programs and web servers give theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,19 +319,34 @@ def _of_result(place: int, position: int, result: ToolResult, *, stated: bool) -
 def kind_of_text(content: str) -> str | None:
     """The kind of error that a result without a status tells of; None: it reads like a success.
 
-    A JSON object says it by a field `error`, `errors` or `exception` that is not empty, by `success` false or by
-    `status` "error" or "failed". Words count only in a text that is no JSON: data may hold any words.
+    A JSON object says it by a field `error`, `errors` or `exception` that is neither empty nor "none", by `success`
+    false, by `status` "error" or "failed", or by a `message` beside the code of a failed request (400 to 599); one
+    that was cut off, by such a field at its beginning. Words count only in a text that is no JSON: data may hold any
+    words.
     """
     value = _read(content)
+    cut_off = _CUT_OFF.match(content) if value is None else None
+    if cut_off:
+        return _kind_of_words(cut_off["told"]) or "failed"
     if isinstance(value, Mapping):
-        told = next((value[name] for name in _ERROR_FIELDS if value.get(name)), None)
+        told = next((value[name] for name in _ERROR_FIELDS if _is_told(value.get(name))), None)
         failed = value.get("success") is False or str(value.get("status")).lower() in _FAILED
-        if told is None and not failed:
+        if told is None and not failed and not _has_failed_code(value):
             return None
         return _kind_of_words(str(told or content)) or "failed"
     if isinstance(value, (list, int, float)):
         return None
     return _kind_of_words(value if isinstance(value, str) else content)
+
+
+def _is_told(error: Json) -> bool:
+    return bool(error) and not (isinstance(error, str) and error.strip().lower() in _NO_ERROR)
+
+
+def _has_failed_code(value: Mapping[str, Json]) -> bool:
+    """Whether it has the form of an answer to a request that failed; a code alone may be data."""
+    codes = [value.get(name) for name in _CODE_FIELDS]
+    return isinstance(value.get("message"), str) and any(type(code) is int and 400 <= code < 600 for code in codes)
 
 
 def _read(content: str) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from envs.schema import signature
@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest:
-    """The known text that holds most of another one."""
+    """A known text that is near to another one."""
 
     name: str
     containment: float
@@ -61,7 +61,15 @@ class TextIndex:
             self._holders.setdefault(gram, []).append(number)
 
     def nearest(self, text: str) -> Nearest | None:
-        """The text that holds most of `text`, the first of several; None: none holds any of it."""
+        """The text of the greatest containment, the shortest and first of several; None: none holds any of `text`."""
+        return self._best(text, lambda common, union: (common, -union))
+
+    def most_similar(self, text: str) -> Nearest | None:
+        """The text of the greatest similarity, the first of several; None: none holds any of `text`."""
+        return self._best(text, lambda common, union: (common / union,))
+
+    def _best(self, text: str, rank: Callable[[int, int], tuple[float, ...]]) -> Nearest | None:
+        """The text whose n-grams in common with `text`, and in either, rank highest."""
         tokens = _TOKEN.findall(normalise(text))
         same = self._exact.get(" ".join(tokens)) if tokens else None
         if same is not None:
@@ -70,12 +78,12 @@ class TextIndex:
         shared = Counter(number for gram in grams for number in self._holders.get(gram, ()))
         if not shared:
             return None
-        number = max(shared, key=lambda one: (shared[one], -self._sizes[one], -one))
-        common = shared[number]
+        union = {number: len(grams) + self._sizes[number] - common for number, common in shared.items()}
+        number = max(sorted(shared), key=lambda one: rank(shared[one], union[one]))
         return Nearest(
             name=self._names[number],
-            containment=common / len(grams),
-            similarity=common / (len(grams) + self._sizes[number] - common),
+            containment=shared[number] / len(grams),
+            similarity=shared[number] / union[number],
             exact=False,
         )
 

@@ -97,18 +97,29 @@ class Reversed:
     """Attempts until there are enough samples; those that a filter rejects are counted with the reason."""
 
     def __init__(
-        self, generator: Generator, *, num: int, against: Sequence[DataSet] = (), conversations: bool = True
+        self,
+        generator: Generator,
+        *,
+        num: int,
+        min_calls: int = 0,
+        num_distractors: int = 0,
+        against: Sequence[DataSet] = (),
+        conversations: bool = True,
     ) -> None:
         """Say how many are wanted.
 
         Args:
             generator: makes the attempts.
             num: samples to keep.
+            min_calls: least right calls of a sample that is kept.
+            num_distractors: least tools that such a sample offers beside those that are called.
             against: data sets that no request may meet.
             conversations: give demonstrations and not tasks.
         """
         self._generator = generator
         self._num = num
+        self._min_calls = min_calls
+        self._num_distractors = num_distractors
         self._conversations = conversations
         self._against = {one.name: TextIndex() for one in against}
         for one in against:
@@ -128,7 +139,7 @@ class Reversed:
         attempts = self._generator.samples(number)
         while num_kept < self._num:
             if number >= _TRIES_PER_SAMPLE * (num_kept + 10):
-                raise RunFailed(f"only {num_kept} of {number} attempts were kept; see the counts of what was dropped")
+                raise RunFailed(f"only {num_kept} of {number} attempts were kept{_most_dropped(done.counts)}")
             item = self._item(next(attempts), known, number)
             num_kept += len(item.records)
             number += 1
@@ -138,6 +149,7 @@ class Reversed:
         try:
             if isinstance(attempt, Rejected):
                 raise attempt
+            expect_size(attempt, min_calls=self._min_calls, num_distractors=self._num_distractors)
             expect_answerable(attempt)
             expect_no_leak(attempt)
             self._expect_new(attempt, known)
@@ -155,13 +167,21 @@ class Reversed:
             Rejected: one has.
         """
         request = request_of(sample.task)
-        nearest = known.nearest(request)
+        nearest = known.most_similar(request)
         if nearest is not None and (nearest.exact or nearest.similarity >= NEAR_DUPLICATE):
             raise Rejected("the request is there already")
         for name, texts in self._against.items():
             met = texts.nearest(request)
             if met is not None and (met.exact or met.containment >= CONTAMINATED):
                 raise Rejected(f"the request is met in {name}")
+
+
+def _most_dropped(counts: Mapping[str, int]) -> str:
+    dropped = {name.removeprefix("dropped/"): num for name, num in counts.items() if name.startswith("dropped/")}
+    if not dropped:
+        return ""
+    reason = max(dropped, key=lambda one: dropped[one])
+    return f"; most often dropped ({dropped[reason]}): {reason}"
 
 
 def _request_in(record: Mapping[str, Json]) -> str:
@@ -181,6 +201,19 @@ def _with_scenario(sample: Sample) -> dict[str, Json]:
 
 
 # The filters.
+
+
+def expect_size(sample: Sample, *, min_calls: int, num_distractors: int) -> None:
+    """As many calls and distractors are there as were asked for.
+
+    Raises:
+        Rejected: fewer are.
+    """
+    calls = sample.task.reference or ()
+    if len(calls) < min_calls:
+        raise Rejected("too few calls could be made")
+    if len({tool.name for tool in sample.task.tools} - {call.name for call in calls}) < num_distractors:
+        raise Rejected("too few tools are left to offer beside those that are called")
 
 
 def expect_answerable(sample: Sample) -> None:

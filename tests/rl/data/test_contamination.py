@@ -49,6 +49,19 @@ def test_containment_is_the_share_of_the_text_and_similarity_counts_both():
     assert half.containment == pytest.approx(1 / 3)
 
 
+def test_the_most_similar_text_need_not_be_the_one_that_holds_most():
+    text = "one two three four five six"
+    index = TextIndex(ngram=3)
+    index.add("long", f"{text} seven eight nine ten eleven twelve thirteen fourteen")
+    index.add("like", "one two three four five")
+    index.add("same size", "zero two three four five six")
+    nearest, similar = index.nearest(text), index.most_similar(text)
+    assert nearest is not None
+    assert similar is not None
+    assert (nearest.name, nearest.containment) == ("long", 1.0)
+    assert (similar.name, similar.similarity) == ("like", 3 / 4)
+
+
 def test_of_equally_near_texts_the_first_is_given():
     index = TextIndex(ngram=2)
     index.add("a", "x y z")
@@ -141,6 +154,20 @@ def test_conversations_and_sets_of_the_tool_world_can_be_compared(tmp_path):
     assert set(first["overlaps"]) == {"talks.jsonl", "train"}
     counts = json.loads((tmp_path / "out.jsonl.summary.json").read_text())["counts"]
     assert counts["train"]["tools of the same name"] == 0
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"properties": ["city"]}, {"properties": {"city": "string"}}, {"properties": {"city": {}}, "required": 1}],
+)
+def test_a_tool_of_a_conversation_whose_parameters_cannot_be_read_is_named_with_its_line(tmp_path, capsys, parameters):
+    messages = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "Rain."}]
+    records = [{"messages": messages, "tools": [{"name": "f", "parameters": one}]} for one in ({}, parameters)]
+    path = tmp_path / "talks.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    out = tmp_path / "out.jsonl"
+    assert main(["data", "contamination", str(path), "--against", "heldout", "--num", "5", "--out", str(out)]) == 2
+    assert "talks.jsonl, line 2: tools: f: expected a JSON schema as parameters, got" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

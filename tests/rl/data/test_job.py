@@ -16,6 +16,7 @@ import pytest
 from rl.data.files import write_records
 from rl.data.job import Done, Item, Job, run_job
 from rl.errors import BadInput
+from rollout.recorded import read_rows
 
 
 def items(num: int, *, stop_at: int | None = None, failure: type[BaseException] = KeyboardInterrupt):
@@ -194,6 +195,36 @@ def test_two_calls_do_not_write_one_file(tmp_path):
     assert len(read(job.out)) == 1
 
 
+def test_a_call_that_begins_anew_leaves_the_file_of_a_running_one_alone(tmp_path):
+    job = Job(command="test", out=tmp_path / "out.jsonl")
+
+    def work(done: Done) -> Iterator[Item]:
+        yield Item(records=({"index": 0},))
+        with pytest.raises(BadInput, match="another call is writing it"):
+            make(Job(command="test", out=job.out, seed=1, overwrite=True))
+        yield Item(records=({"index": 1},))
+
+    run_job(job, work, total=2)
+    assert [(record["index"], record["source"]["seed"]) for record in read(job.out)] == [(0, 0), (1, 0)]
+
+
+def test_a_call_that_begins_anew_keeps_nothing_of_one_that_was_stopped(tmp_path):
+    job = Job(command="test", out=tmp_path / "out.jsonl", overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        make(job, 99, stop_at=50)
+    make(job, 3)
+    assert [record["index"] for record in read(job.out)] == [0, 0, 2, 2]
+    make(job, 5)
+    assert [record["index"] for record in read(job.out)] == [0, 0, 2, 2, 4, 4]
+
+
+def test_an_output_that_cannot_be_opened_is_bad_input(tmp_path):
+    job = Job(command="test", out=tmp_path / "out.jsonl")
+    job.partial.mkdir()
+    with pytest.raises(BadInput, match=r"out\.jsonl: cannot be written: Is a directory"):
+        make(job)
+
+
 def test_a_file_that_is_no_partial_one_is_refused(tmp_path):
     job = Job(command="test", out=tmp_path / "out.jsonl")
     job.partial.write_text("my own notes\n")
@@ -223,6 +254,51 @@ def test_parquet_holds_json_where_values_are_lists_objects_or_of_several_kinds(t
     }
     assert (rows[1]["name"], rows[1]["mixed"], rows[1]["share"], rows[1]["late"]) == (None, '"x"', 0.5, "z")
     assert json.loads(rows[1]["tools"]) == [{"name": "t"}]
+
+
+def test_parquet_gives_back_the_values_that_are_json_in_it(tmp_path):
+    records = [
+        {
+            "id": 1,
+            "meta": {"a": None, "b": [1]},
+            "score": 1,
+            "count": 2**53 + 1,
+            "tools": [{"name": "t"}],
+            "text": "[]",
+        },
+        {"id": "a", "meta": {}, "score": 2.5, "count": 1, "tools": [], "text": "1"},
+        {"id": "1", "meta": {}, "score": 2**53 + 1, "count": 2, "tools": [], "text": "null"},
+    ]
+    write_records(tmp_path / "x.parquet", lambda: iter(records))
+    assert [row.value for row in read_rows(tmp_path / "x.parquet")] == records
+
+
+def test_a_text_that_should_be_json_and_is_not_is_named_with_its_row_and_column(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([pa.field("meta", pa.string(), metadata={"json": "1"})])
+    pq.write_table(pa.Table.from_pylist([{"meta": "{}"}, {"meta": "{"}], schema=schema), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"x\.parquet, row 2: meta: invalid JSON"):
+        list(read_rows(tmp_path / "x.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 2.5, 2**53], "double"),
+        ([1, 2.5, 2**53 + 1], "string"),
+        ([2.5, -(2**53) - 1], "string"),
+        ([1, 2**53 + 1, None], "int64"),
+        ([2**53 + 1], "int64"),
+    ],
+)
+def test_whole_numbers_that_are_no_floats_are_json_beside_floats(tmp_path, values, kind):
+    import pyarrow.parquet as pq
+
+    write_records(tmp_path / "x.parquet", lambda: iter([{"score": value} for value in values]))
+    assert str(pq.read_schema(tmp_path / "x.parquet").field("score").type) == kind
+    assert [row.value.get("score") for row in read_rows(tmp_path / "x.parquet")] == values
 
 
 def test_text_that_has_no_utf_8_is_still_written(tmp_path):

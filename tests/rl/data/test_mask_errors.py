@@ -78,6 +78,7 @@ def released(record: dict[str, Any]) -> list[tuple[int, str]]:
         (call(arguments='{"city": '), "Error", [("malformed", "schema")]),
         (call(), '{"error": "no such city"}', [("failed", "text")]),
         (call(), "Traceback (most recent call last): ...", [("failed", "text")]),
+        (call(), {"content": "rain", "status": ["failed"]}, []),
     ],
 )
 def test_status_documents_and_words_say_what_is_erroneous(made, answer, expected):
@@ -131,6 +132,46 @@ def test_tools_that_came_later_are_no_hallucination():
         ('{"error": "the request timed out"}', "timed_out"),
         ("400 Client Error: Bad Request", "failed"),
         ("ValueError: no such city", "failed"),
+        ("json.decoder.JSONDecodeError: line 1", "failed"),
+        ("error: city not found", "failed"),
+        ("ERROR: city not found", "failed"),
+        ("Error", "failed"),
+        ("Error fetching the forecast", "failed"),
+        ("Error - no such city", "failed"),
+        ("Error-free for 10 days", None),
+        ("Error: none", None),
+        ("ERROR: 0.\nrain", None),
+        ("The error bar is 0.5", None),
+        ("Error bars: 0.5", None),
+        ("mean_error: 0.5", None),
+        ("500 Internal Server Error", "failed"),
+        ("404 Not Found", "failed"),
+        ("HTTP/1.1 503 Service Unavailable", "failed"),
+        ("The answer was: 500 Internal Server Error", "failed"),
+        ("404 Main Street", None),
+        ("500 Market Street, San Francisco", None),
+        ("Currency XYZ not supported", "failed"),
+        ("The claim was not supported by witnesses", None),
+        ('{"error": "bad city', "failed"),
+        ('{"error": "the request timed out, try', "timed_out"),
+        ('{"error": null, "days": ["rain", "su', None),
+        ('{"error": "", "days": ["rain", "su', None),
+        ('{"error": "None"}', None),
+        ('{"success": false, "error": "None"}', "failed"),
+        ('{"code": 500, "message": "Internal error"}', "failed"),
+        ('{"code": 500, "place": "Oslo"}', None),
+        ('{"code": 200, "message": "OK"}', None),
+        ('{"code": "450", "message": "Hello"}', None),
+        ("No function is defined at x = 0, so the limit is none", None),
+        ("There is no tool museum in Oslo", None),
+        ("No tool named get_rain", "unknown_tool"),
+        ("Error: no function get_rain", "unknown_tool"),
+        ("Sorry, no such tool", "unknown_tool"),
+        ("The coach called a timeout in Oslo", None),
+        ("Timeout", "timed_out"),
+        ("Error: timeout", "timed_out"),
+        ("Request timeout after 30 s", "timed_out"),
+        ("504 Gateway Timeout", "timed_out"),
     ],
 )
 def test_words_of_a_result_tell_failures_from_data(text, kind):
@@ -213,6 +254,17 @@ def test_masked_turns_stay_in_the_context_and_out_of_the_loss(tmp_path, renderer
     assert num_masked > 10
 
 
+def test_other_fields_of_several_kinds_come_through_parquet_as_they_are(tmp_path):
+    records = [conversation((call(), "rain"), id=one, meta={"from": [one]}) for one in (1, "a", "1")]
+    given = write(tmp_path / "in.jsonl", records)
+    for name in ("a.parquet", "b.parquet", "c.jsonl"):
+        assert main(["data", "mask-errors", str(given), "--out", str(tmp_path / name)]) == 0
+        given = tmp_path / name
+    masked = [json.loads(line) for line in given.read_text().splitlines()]
+    assert all(record.items() >= one.items() for record, one in zip(masked, records, strict=True))
+    assert masked[0]["source"]["from"]["from"]["file"] == str(tmp_path / "in.jsonl")
+
+
 def test_only_the_kinds_that_are_asked_for_mask(tmp_path, capsys):
     path = write(
         tmp_path / "in.jsonl", [conversation((call("get_rain"), "no"), (call(arguments={}, call_id="b"), "no"))]
@@ -266,6 +318,16 @@ def test_wrong_settings_are_refused(tmp_path, capsys, words, expected):
     path = write(tmp_path / "in.jsonl", [conversation()])
     assert main(["data", "mask-errors", str(path), "--out", str(tmp_path / "out.jsonl"), *words]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_folder_is_refused_before_it_is_read(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("{}")
+    monkeypatch.setattr("rl.data.job._digest", None)
+    assert main(["data", "mask-errors", str(folder), "--out", str(tmp_path / "out.jsonl")]) == 2
+    assert f"{folder}: is a folder; expected a file of conversations" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [folder]
 
 
 # How files of conversations say it.

@@ -20,7 +20,15 @@ from rl.data.conversations import right_episode
 from rl.data.datasets import DataSet
 from rl.data.job import Job, run_job
 from rl.data.overlap import request_of
-from rl.data.reversed import Rejected, Reversed, RuleGenerator, Sample, expect_answerable, expect_no_leak
+from rl.data.reversed import (
+    Rejected,
+    Reversed,
+    RuleGenerator,
+    Sample,
+    expect_answerable,
+    expect_no_leak,
+    expect_size,
+)
 from rl.errors import RunFailed
 from rl.sample import ScoredGroup
 from rollout.demonstrations import read_demonstrations
@@ -142,6 +150,15 @@ def test_a_request_must_not_hold_what_only_a_result_tells(sample):
     expect_no_leak(replace(sample, trajectory=trajectory))
 
 
+def test_a_sample_has_the_calls_and_distractors_that_are_asked_for(sample):
+    num_calls = len(right_calls(sample))
+    expect_size(sample, min_calls=num_calls, num_distractors=2)
+    with pytest.raises(Rejected, match="too few calls could be made"):
+        expect_size(sample, min_calls=num_calls + 1, num_distractors=2)
+    with pytest.raises(Rejected, match="too few tools are left"):
+        expect_size(sample, min_calls=num_calls, num_distractors=3)
+
+
 class Repeating:
     """Gives the same samples over and over."""
 
@@ -164,6 +181,17 @@ def test_no_request_is_kept_twice_and_too_few_samples_are_a_failure(tmp_path, sa
     assert not job.out.exists()
     run_job(job, Reversed(Repeating([sample, nearly, other]), num=2), total=None)
     assert len(read(job.out)) == 2
+
+
+def test_a_request_that_is_nearly_there_is_dropped_although_a_longer_one_holds_more_of_it(tmp_path, sample):
+    words = request_of(sample.task).split()
+    like = sample_with(sample, " ".join(words[1:]))
+    longer = sample_with(sample, " ".join([*words, *(f"and {word} too" for word in words)]))
+    other = next(one for one in samples(40, seed=1) if _is_clean(one))
+    job = Job(command="test", out=tmp_path / "out.jsonl")
+    run_job(job, Reversed(Repeating([like, longer, sample, other]), num=3, conversations=False), total=None)
+    requests = [record["prompt"][0]["content"] for record in read(job.out)]
+    assert requests == [request_of(one.task) for one in (like, longer, other)]
 
 
 def test_no_request_is_kept_that_a_benchmark_has(tmp_path, sample):
@@ -224,6 +252,19 @@ def test_a_stopped_call_goes_on_and_still_keeps_no_request_twice(tmp_path, sampl
 def test_bad_input_is_one_line(tmp_path, capsys, words, expected):
     assert reversed_(*words, "--out", str(tmp_path / "out.jsonl")) == 2
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--calls", "50-60"], "too few calls could be made"),
+        (["--distractors", "40"], "too few tools are left to offer beside those that are called"),
+    ],
+)
+def test_what_no_sample_can_have_ends_the_call_with_its_reason(tmp_path, capsys, words, reason):
+    assert reversed_("procedural", "--num", "1", *words, "--out", str(tmp_path / "out.jsonl")) == 1
+    assert f"only 0 of 200 attempts were kept; most often dropped (200): {reason}" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 # A language model behind an endpoint.
