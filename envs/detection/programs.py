@@ -8,11 +8,12 @@ import doctest
 import re
 import textwrap
 import warnings
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-_FENCED = re.compile(
-    r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*(?:```|~~~)[ \t]*\r?$", re.MULTILINE | re.DOTALL
-)
+_OPENING = re.compile(r"[ \t]*(?:```|~~~)[ \t]*([\w+-]*)")
+_CLOSING = re.compile(r"[ \t]*(?:```|~~~)[ \t]*$")
 _PYTHON = frozenset({"python", "py", "python3"})
 MAX_CODE_CHARACTERS = 100_000
 
@@ -44,11 +45,30 @@ def program(question: str, response: str) -> Program | None:
 
 def is_fenced(text: str) -> bool:
     """Whether a text is one fenced block and nothing else."""
-    return _FENCED.fullmatch(text.strip()) is not None
+    lines = text.strip().splitlines()
+    closings = [number for number, line in enumerate(lines) if number and _CLOSING.match(line)]
+    return bool(lines) and _OPENING.match(lines[0]) is not None and closings[:1] == [len(lines) - 1]
+
+
+def _fenced(text: str) -> Iterator[tuple[str, str]]:
+    """Language and body of the fenced blocks that are closed, in time linear in the text."""
+    lines = text.splitlines(keepends=True)
+    closings = [number for number, line in enumerate(lines) if _CLOSING.match(line.rstrip("\r\n"))]
+    number = 0
+    while number < len(lines):
+        opening = _OPENING.match(lines[number])
+        if opening is None:
+            number += 1
+            continue
+        place = bisect_right(closings, number)
+        if place == len(closings):
+            return
+        yield opening[1].lower(), textwrap.dedent("".join(lines[number + 1 : closings[place]]))
+        number = closings[place] + 1
 
 
 def _code_of(response: str) -> str | None:
-    found = [(language.lower(), textwrap.dedent(body)) for language, body in _FENCED.findall(response)]
+    found = list(_fenced(response))
     # A block that names no language is one of Python if it can be read as such.
     blocks = [body for language, body in found if language in _PYTHON or (not language and _is_code(body))]
     if found:

@@ -174,6 +174,13 @@ def test_code_in_fences_and_code_that_does_not_compile_are_programs():
     assert program("", "def f(x)\n    return x\n") is not None
 
 
+def test_fences_that_nothing_closes_are_read_once():
+    # 20,000 openings: a search for the end of each from its beginning would take minutes.
+    assert program("", "```python\n" * 20_000) is None
+    closed = program("", "```python\n" * 20_000 + "x = 1\nassert x\n```")
+    assert closed is not None and closed.code.endswith("x = 1\nassert x\n")
+
+
 def test_blocks_of_other_languages_and_of_output_are_no_programs():
     response = "```\n5 4 3 2 1\n```\n```sql\nSELECT 1\n```\n"
     assert program("", response) is None
