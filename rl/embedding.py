@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from envs.detection.matching import Match, Support, disagreement, statements
+from envs.detection.matching import Match, Support, judged, statements
 
 BATCH_SIZE = 32
 MAX_PASSAGES = 256
@@ -53,14 +53,7 @@ class EmbeddingMatcher:
         wanted, *found = self.embed([sentence, *passages])
         cosines = torch.stack(found) @ wanted  # [passages]
         cosine, passage = float(cosines.max()), passages[int(cosines.argmax())]
-        if cosine < self._threshold:
-            return Match(support=Support.UNRELATED, evidence=f"no passage speaks of it; the nearest: {passage}")
-        problem = disagreement(sentence, passage, context)
-        if problem:
-            return Match(support=Support.CONTRADICTED, evidence=f"{problem}: {passage}")
-        if cosine < self._support:
-            return Match(support=Support.UNRELATED, evidence=f"a passage says only part of it: {passage}")
-        return Match(support=Support.SUPPORTED, evidence=f"{passage} ({cosine:.2f})")
+        return judged(sentence, passage, context, cosine, threshold=self._threshold, support=self._support)
 
     @torch.inference_mode()
     def embed(self, texts: list[str]) -> list[torch.Tensor]:

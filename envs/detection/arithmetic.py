@@ -248,7 +248,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+[ ]+\d+/\d+(?![\d.])|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     rf"|(?P<operator>{'|'.join(map(re.escape, _SIGNS))}|(?:{'|'.join(_ENGLISH)})(?![A-Za-z])|{'|'.join(_CHINESE)})"
     rf"|(?P<currency>(?:US|USD|RMB)?[{_CURRENCIES}])"
-    rf"|(?P<word>[A-Za-z]+|[万亿]|千(?![克米瓦卡帕赫伏焦字])|百(?![分])|(?:(?!{'|'.join(_CHINESE)})[\u4e00-\u9fff])+|°[CF]?))"
+    rf"|(?P<word>[A-Za-z]+|[万亿]|千(?![克米瓦卡帕赫伏焦字])|百(?!分)|(?:(?!{'|'.join(_CHINESE)})[\u4e00-\u9fff])+|°[CF]?))"
 )
 
 

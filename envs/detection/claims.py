@@ -276,14 +276,18 @@ _INCLUSIVE = re.compile(r"inclusive|including both|both days|包括(?:首尾|两
 
 
 _LEADS = re.compile(r"(?:[A-Z][a-z]+day|(?:星期|周|礼拜).)[\s,，、(（]*(?:the\s+|是|为)?")
+"""All that stands between the beginning of a weekday and the date that it belongs to."""
 _OTHER_DAY = re.compile(
     r"\b(?:not|every|each|next|last|from|to|until|by|instead of)\s+(?:an?\s+)?$|n['’]t\s+an?\s+$|[不非每下上][是个]?$"
 )
+"""What stands before a weekday that is not said of the date."""
 _DENIED = re.compile(r"\bno\b|\bnot\b|n['’]t\b|\binvalid\b|不存在|没有|无效|并无")
+"""Of a date that no calendar has: the sentence says so itself."""
 _BOUND = re.compile(
     r"(?:\b(?:more|less|fewer) than|\bover|\bunder|\bat (?:least|most)|\bnearly|\balmost|超过|多于|不到|至少|近)\s*$",
     re.IGNORECASE,
 )
+"""What stands before a number of days that is a bound and no claim."""
 
 
 def date_claims(text: str) -> list[DateClaim]:

@@ -122,14 +122,7 @@ class OverlapMatcher:
         shares = [len(wanted & set(terms(passage))) / len(wanted) for passage in passages]
         share = max(shares)
         passage = passages[shares.index(share)]
-        if share < self._threshold:
-            return Match(support=Support.UNRELATED, evidence=f"no passage speaks of it; the nearest: {passage}")
-        problem = disagreement(sentence, passage, context)
-        if problem:
-            return Match(support=Support.CONTRADICTED, evidence=f"{problem}: {passage}")
-        if share < self._support:
-            return Match(support=Support.UNRELATED, evidence=f"a passage says only part of it: {passage}")
-        return Match(support=Support.SUPPORTED, evidence=passage)
+        return judged(sentence, passage, context, share, threshold=self._threshold, support=self._support)
 
 
 def statements(context: str) -> list[str]:
@@ -137,13 +130,25 @@ def statements(context: str) -> list[str]:
     return [piece.text for piece in split(context[:_MAX_CONTEXT]) if not piece.text.endswith(("?", "？"))]
 
 
-def disagreement(sentence: str, passage: str, context: str) -> str:
-    """In what a sentence contradicts the passage of `context` that speaks of the same: a number, a date, a negation.
+def judged(sentence: str, passage: str, context: str, nearness: float, *, threshold: float, support: float) -> Match:
+    """What the nearest passage says of a sentence: the same, another number, date or negation, or not enough.
 
-    Returns:
-        "" where in nothing.
+    Args:
+        sentence: what is claimed.
+        passage: the sentence of `context` that is nearest to it.
+        context: numbers and dates that stand elsewhere in it contradict nothing.
+        nearness: of the passage, in the measure of the thresholds.
+        threshold: from which it speaks of the same thing.
+        support: from which it says the same.
     """
-    return _number_problem(sentence, passage, context) or _negation_problem(sentence, passage)
+    if nearness < threshold:
+        return Match(support=Support.UNRELATED, evidence=f"no passage speaks of it; the nearest: {passage}")
+    problem = _number_problem(sentence, passage, context) or _negation_problem(sentence, passage)
+    if problem:
+        return Match(support=Support.CONTRADICTED, evidence=f"{problem}: {passage}")
+    if nearness < support:
+        return Match(support=Support.UNRELATED, evidence=f"a passage says only part of it: {passage}")
+    return Match(support=Support.SUPPORTED, evidence=passage)
 
 
 def _number_problem(sentence: str, passage: str, context: str) -> str:

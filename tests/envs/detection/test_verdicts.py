@@ -140,7 +140,11 @@ def fenced(code: str, end: str = "\n") -> str:
         ("def double(x):\n    return x + 1\n\ndef test_double():\n    assert double(3) == 6", True),
         ("def double(x):\n    return x * 2\n\ndef test_double():\n    assert double(3) == 6", False),
         # Tests that need the code's own objects say nothing where the two are apart.
-        ("def order(x):\n    x.sort()\n\nxs = [2, 1]\norder(xs)\nassert xs == [1, 2]", None),
+        (
+            "def order(x):\n    x.sort()\n\ndef test_it():\n    xs = [2, 1]\n    order(xs)\n    assert xs == [1, 2]",
+            None,
+        ),
+        ("def order(x):\n    x.sort()\n\nxs = [2, 1]\norder(xs)\nassert xs == [1, 2]", False),
         (
             "def gen():\n    n = 0\n    while True:\n        yield n\n        n += 1\n\ng = gen()\nassert next(g) == 0",
             None,
@@ -150,8 +154,7 @@ def fenced(code: str, end: str = "\n") -> str:
     ],
 )
 def test_programs_are_judged_by_their_own_tests(detector, code, is_wrong):
-    found = verdict(detector, fenced(code))
-    assert found is is_wrong or (is_wrong is None and found is False)
+    assert verdict(detector, fenced(code)) is is_wrong
 
 
 def test_windows_line_ends_hide_no_program(detector):
